@@ -1,0 +1,129 @@
+"""The targets: what an artifact is lowered to, one package or module each, behind one protocol."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import onnx_ir as ir
+
+from haversack.convert.errors import Blocker, UsageError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may ask of a target beside the recipe; each target ignores what does not concern it.
+
+    Attributes:
+        io_layout: `keep` the source's axis order at inputs and outputs, or move them to `channels-last`.
+        io_dtype: `float32` at the edges of a quantized artifact, or `int8`.
+        deployment_target: The oldest system a Core ML package must run on: `iOS16`, `iOS17` or `iOS18`.
+        ort_format: Also write the `.ort` flatbuffer and its operator config beside the `.onnx` (target `onnx`).
+    """
+
+    io_layout: Literal["keep", "channels-last"] = "keep"
+    io_dtype: Literal["float32", "int8"] = "float32"
+    deployment_target: str | None = None
+    ort_format: bool = True
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where a value of the hub graph lives in an artifact.
+
+    Attributes:
+        value: Name of the value in the (compressed) hub graph. For an integer tensor this is the output of the
+            hub's QuantizeLinear, so that both sides hold the same integers.
+        tensor: The artifact's own handle: a TFLite tensor index, a MIL variable name, an ONNX value name.
+        permutation: `artifact_array = hub_array.transpose(permutation)`; None where the axes are the same.
+    """
+
+    value: str
+    tensor: int | str
+    permutation: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator of an artifact and the part of the hub graph that it computes, fused nodes together.
+
+    Attributes:
+        name: Name of the hub node it is named after (the one with the weights, or the last).
+        op: The artifact's operator, such as `CONV_2D`, `conv` or `Conv`.
+        inputs: Activations it reads (constants are not listed).
+        outputs: What it computes; artifact values with no counterpart in the hub are not listed.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[Tap, ...]
+    outputs: tuple[Tap, ...]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a target wrote.
+
+    Attributes:
+        path: The artifact: one file, or the folder of a `.mlpackage`.
+        companions: Files written beside it (an operator config, a `.ort`).
+        layers: The map back to the hub, in execution order.
+        notes: What the user should know, one sentence each: float islands in an int8 artifact, transposes that
+            remain, int64 that was narrowed.
+        min_runtime: The lowest version of the target's runtime or system that runs it, where known.
+    """
+
+    path: Path
+    companions: tuple[Path, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+    min_runtime: str | None = None
+
+
+class Target(Protocol):
+    """A place where models run. `module.TARGET` of each module in `TARGETS` is one.
+
+    Attributes:
+        name: As the command line spells it.
+        suffix: Of its artifacts; `haversack.runtimes.engines.ENGINES` says which engine runs them.
+        recipes: The recipes it can hold.
+    """
+
+    name: str
+    suffix: str
+    recipes: tuple[str, ...]
+
+    def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:
+        """Every reason why `model`, compressed by `recipe`, cannot be lowered; empty means it can."""
+        ...
+
+    def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
+        """Lower the compressed hub graph `model` and write the artifact at `path`; `model` is not changed.
+
+        Raises:
+            UnsupportedError: The target cannot hold the model; nothing was written.
+        """
+        ...
+
+
+TARGETS: dict[str, str] = {
+    "tflite": "haversack.convert.targets.tflite",
+    "coreml": "haversack.convert.targets.coreml",
+    "onnx": "haversack.convert.targets.ort",
+}
+ALIASES = {"ort": "onnx", "litert": "tflite"}
+
+
+def open_target(name: str) -> Target:
+    """Import one target by the name the command line uses (`ort` and `litert` are aliases).
+
+    Raises:
+        UsageError: There is no such target.
+    """
+    name = ALIASES.get(name, name)
+    if name not in TARGETS:
+        raise UsageError(f"unknown target {name!r}; known are {', '.join(TARGETS)}")
+    target: Target = importlib.import_module(TARGETS[name]).TARGET
+    return target

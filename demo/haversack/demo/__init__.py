@@ -1,0 +1,1 @@
+"""The dashboard: compares the variants of a bundle by size, accuracy and latency."""

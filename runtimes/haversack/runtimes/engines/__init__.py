@@ -1,0 +1,97 @@
+"""The engines that execute artifacts, one module each, behind one protocol.
+
+| engine        | artifact                | module            |
+|---------------|-------------------------|-------------------|
+| `litert`      | `.tflite`               | `litert.py`       |
+| `onnxruntime` | `.onnx`, `.ort`         | `onnxruntime.py`  |
+| `coreml`      | `.mlpackage`            | `coreml/`         |
+
+Only the module of the engine that is opened is imported, so a device needs one engine and no other.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from haversack.runtimes.errors import EngineError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a model.
+
+    Attributes:
+        name: The model's own name for it.
+        dtype: NumPy's name of the element type, such as `float32`.
+        shape: One entry an axis: a size, or the name of a symbolic dimension.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Engine(Protocol):
+    """One artifact, loaded once and run many times.
+
+    Attributes:
+        name: The engine's name in the table above.
+        version: The version of the library that executes the artifact.
+        emulated: True where this is not the runtime a device has (the Core ML reference evaluator): results say
+            what the artifact computes, never how fast a device runs it.
+        inputs: What `run` takes, in the artifact's order.
+        outputs: What `run` gives, in the artifact's order.
+    """
+
+    name: str
+    version: str
+    emulated: bool
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once on `feeds` (one array an input, exact dtype and shape) and return the outputs by name."""
+        ...
+
+
+# suffix of an artifact -> (engine name, module that defines `open_artifact(path, *, threads) -> Engine`)
+ENGINES: dict[str, tuple[str, str]] = {
+    ".tflite": ("litert", "haversack.runtimes.engines.litert"),
+    ".onnx": ("onnxruntime", "haversack.runtimes.engines.onnxruntime"),
+    ".ort": ("onnxruntime", "haversack.runtimes.engines.onnxruntime"),
+    ".mlpackage": ("coreml", "haversack.runtimes.engines.coreml"),
+}
+
+
+def open_engine(path: str | Path, *, threads: int = 1) -> Engine:
+    """Open an artifact with the engine that its suffix names.
+
+    Args:
+        path: The artifact: a file, or the folder of a `.mlpackage`.
+        threads: How many CPU threads one call may use.
+
+    Raises:
+        EngineError: The suffix is unknown, the engine is not installed, or it rejects the artifact.
+    """
+    path = Path(path)
+    if path.suffix not in ENGINES:
+        known = ", ".join(ENGINES)
+        raise EngineError(f"{path.name}: no engine runs this kind of file; known are {known}")
+    name, module_name = ENGINES[path.suffix]
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise EngineError(f"{path.name} needs the {name} engine, which is not installed: {error}") from error
+    engine: Engine = module.open_artifact(path, threads=threads)
+    return engine
+
+
+__all__ = ["ENGINES", "Array", "Engine", "TensorSpec", "open_engine"]
