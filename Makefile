@@ -1,0 +1,69 @@
+# Two commands matter: `make demo` and `make test`. Both set up everything they need in .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+DIGITS := demo/haversack/demo/digits
+BUILD := build
+
+.PHONY: demo test fast lint docs lock benchmark quickstart clean help
+
+help:  ## What there is to make.
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
+
+# One virtual environment, filled in two steps: what the demo needs, then what the tests need beside it.
+$(BIN)/uv:
+	$(PYTHON) -c 'import sys; sys.exit("Haversack needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+.venv/demo.stamp: pyproject.toml constraints.txt | $(BIN)/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[demo]'
+	@touch $@
+
+.venv/test.stamp: .venv/demo.stamp
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[demo,tensorflow,dev]'
+	@touch $@
+
+# Browser tests drive Debian's Chromium; where it may not be installed they are skipped, with that reason.
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
+	  else echo "no chromium and no right to install it: the browser tests will be skipped"; fi; } \
+	  || echo "chromium could not be installed: the browser tests will be skipped"
+
+quickstart: .venv/demo.stamp  ## Pack the digits model for every target and print the table.
+	@mkdir -p $(BUILD)
+	$(BIN)/haversack pack $(DIGITS)/digits.onnx --to tflite,coreml,onnx \
+	  --recipes fp32,fp16,int8,int8-weights \
+	  --calibration $(DIGITS)/calibration.npz --evaluation $(DIGITS)/evaluation.npz \
+	  --training-data "scikit-learn handwritten digits, 1257 training images" \
+	  --force -o $(BUILD)/digits.haversack
+
+demo: quickstart  ## Pack the digits model, print the table, open the dashboard on it.
+	$(BIN)/haversack demo $(BUILD)/digits.haversack
+
+lint: .venv/test.stamp  ## Style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fast: .venv/test.stamp  ## The tests that take seconds.
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test: .venv/test.stamp chromium lint  ## Everything that CI runs: style, types, fast tests, then slow ones.
+	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m slow
+
+docs: .venv/test.stamp  ## Write the generated pages: operators, command-line help, results.
+	$(BIN)/python docs/generate.py
+
+benchmark: .venv/test.stamp  ## KWS and ResNet8 beside the peers, in one run.
+	$(BIN)/python -m benchmarks.mlperf_tiny
+
+lock: $(BIN)/uv  ## Choose versions anew; writes versions only.
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
+	  --no-header --no-annotate --no-emit-index-url -o constraints.txt
+
+clean:  ## Remove what make made, the environment included.
+	rm -rf .venv $(BUILD) dist
