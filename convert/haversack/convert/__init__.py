@@ -1,1 +1,47 @@
-"""The workshop: reads a trained model, compresses it, lowers it to every target and verifies what it wrote."""
+"""The workshop: one trained model in; verified, compressed artifacts out, for LiteRT, Core ML and ONNX Runtime.
+
+    >>> from haversack import convert
+    >>> made = convert.convert("resnet8.onnx", to="tflite", output="resnet8.tflite")
+    >>> made.verified, made.variant.bytes
+    (True, 314936)
+
+`convert`, `pack`, `inspect` and `verify` are imported when first used, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from haversack.convert.inspection import inspect
+    from haversack.convert.packing import pack
+    from haversack.convert.pipeline import convert
+    from haversack.convert.report import Checked, Conversion, Inspection, Pack
+    from haversack.convert.verify import verify
+
+_WHERE = {
+    "convert": "pipeline",
+    "pack": "packing",
+    "inspect": "inspection",
+    "verify": "verify",
+    "Conversion": "report",
+    "Pack": "report",
+    "Inspection": "report",
+    "Checked": "report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    module = importlib.import_module(f"{__name__}.{_WHERE[name]}")
+    # `verify` names a package too; that module can be called like the function (see its docstring).
+    value = module if name == "verify" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+__all__ = ["Checked", "Conversion", "Inspection", "Pack", "convert", "inspect", "pack", "verify"]

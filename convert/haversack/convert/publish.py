@@ -1,0 +1,99 @@
+"""Publishing by rename: an output appears whole at its name, or not at all.
+
+Work happens in a private folder beside the output (the same file system, so that a rename is atomic); what was made
+there is flushed to the disk and renamed to its name. Whatever ends the work early removes the private folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from haversack.convert.errors import UsageError
+
+
+def check_output(path: Path, *, force: bool = False) -> None:
+    """Refuse an output that cannot be written or is there already, before any long work.
+
+    Raises:
+        UsageError: It exists and `force` is false, its folder is missing, or its name is a folder's.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise UsageError(f"the output's folder does not exist: {folder}")
+    if path.name in ("", ".", ".."):
+        raise UsageError(f"the output must be a file, not a folder: {path}")
+    if (path.exists() or path.is_symlink()) and not force:
+        raise UsageError(f"the output exists already: {path} (--force replaces it)")
+    if path.is_dir() and path.suffix != ".mlpackage":
+        raise UsageError(f"the output is a folder: {path}")
+
+
+@contextlib.contextmanager
+def private_folder(beside: Path | None = None) -> Iterator[Path]:
+    """A new folder that only this user can read, removed at the end whatever happens.
+
+    Args:
+        beside: The output that is being made: the folder lies in the same one. None: the system's temporary folder.
+
+    Raises:
+        UsageError: The output's folder takes no new file.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".haversack-", dir=None if beside is None else beside.parent.resolve()))
+    except OSError as error:
+        where = "the temporary folder" if beside is None else f"the output's folder {beside.parent}"
+        raise UsageError(f"{where} cannot be written: {error.strerror}") from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(files: Sequence[tuple[Path, Path]], *, force: bool = False) -> None:
+    """Rename each (made, name) pair; both lie on one file system.
+
+    Raises:
+        UsageError: One of the names is taken and `force` is false; nothing was renamed.
+    """
+    for _, name in files:
+        check_output(name, force=force)
+    for made, name in files:
+        _flush(made)
+        if name.is_dir() and not name.is_symlink():
+            # A folder cannot be renamed over a full one, so the old one steps aside first.
+            aside = made.parent / f"{name.name}.replaced"
+            name.rename(aside)
+        made.replace(name)
+    for folder in {name.parent for _, name in files}:
+        _sync(folder)
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return path.stat().st_size
+
+
+def _flush(path: Path) -> None:
+    """Flush a file, or a folder and all that is in it, so that a power cut cannot leave a name without content."""
+    if path.is_dir():
+        for entry in path.rglob("*"):
+            _sync(entry)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # Some file systems cannot flush a folder; the rename is then as durable as they make it.
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(handle)

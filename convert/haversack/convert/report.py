@@ -1,0 +1,368 @@
+"""What was measured, as plain frozen dataclasses that go to JSON and come back.
+
+The engine-free half of the workshop: the command line prints these without importing numpy, and the worker process
+sends them through a pipe. `encode` and `decode` are the two directions.
+
+    Inspection          what a model is, and one Preflight a target
+    Conversion          one artifact: a Variant and the model it came from
+    Pack                one bundle: a Variant a (target, compression) pair, and what was skipped and why
+    ├── Variant         size, Verification, Accuracy, Latency, notes
+    Checked             `verify`: an artifact on its own against a model
+    Ran                 `run`: outputs and top labels
+    Bench               `bench`: Latency, cold start and memory of each artifact
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from haversack.convert.errors import Blocker
+
+REFERENCE_EVALUATED = "reference-evaluated"
+"""The label of every number that comes from the Core ML reference evaluator instead of Apple's runtime."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output as the user knows it: name, NumPy dtype, and a size or symbol an axis."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What was read.
+
+    Attributes:
+        name: File name without its suffix.
+        format: `onnx`, `tflite`, `keras`, `h5` or `savedmodel`.
+        sha256: Of the file (of a folder: over sorted relative paths and bytes).
+        bytes: Size of the file or folder.
+        opset: The pinned opset it is held at.
+        nodes: Count of operators after the passes.
+        ops: Count of each operator.
+        parameters: Elements of all initializers.
+        inputs: In the model's order.
+        outputs: In the model's order.
+    """
+
+    name: str
+    format: str
+    sha256: str
+    bytes: int
+    opset: int
+    nodes: int
+    ops: dict[str, int]
+    parameters: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """Whether a target can hold a model, and every reason why not."""
+
+    target: str
+    compression: str
+    blockers: tuple[Blocker, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a model is, and a preflight for each target that was asked about."""
+
+    model: Model
+    preflights: tuple[Preflight, ...] = ()
+
+
+@dataclass(frozen=True)
+class OutputError:
+    """How far one output of an artifact is from its reference, over all samples.
+
+    Attributes:
+        name: The output.
+        max_abs: Largest absolute difference.
+        max_relative: `max_abs / max(largest absolute reference value, 1e-6)`.
+        snr_db: 10 log10(reference power / difference power); infinite where they are equal, written as None.
+    """
+
+    name: str
+    max_abs: float
+    max_relative: float
+    snr_db: float | None
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """One layer's distance from the model, in units of its output's last bit where `unit` says `LSB`."""
+
+    name: str
+    op: str
+    error: float
+    limit: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether an artifact was executed and reproduces what it must, and by how much.
+
+    Attributes:
+        verified: True only when the artifact was executed and is within its recipe's contract.
+        by: The engine and its version; empty where nothing was executed.
+        label: `reference-evaluated` where the engine is not the device's own, else empty.
+        against: `source` or `compressed model`.
+        inputs: What it was fed, in words.
+        samples: How many inputs.
+        outputs: One a model output, against what `against` names.
+        to_source: The same, always against the source.
+        agreement: Share of samples whose prediction is the source's; None where the output is not a class score.
+        changed: How many samples' predictions differ from the source's; None likewise.
+        layers: How many layers were judged one by one (int8), 0 where the contract asks for none.
+        worst_layer: The layer furthest from the model among them.
+    """
+
+    verified: bool
+    by: str = ""
+    label: str = ""
+    against: str = ""
+    inputs: str = ""
+    samples: int = 0
+    outputs: tuple[OutputError, ...] = ()
+    to_source: tuple[OutputError, ...] = ()
+    agreement: float | None = None
+    changed: int | None = None
+    layers: int = 0
+    worst_layer: LayerError | None = None
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 accuracy on labelled data, as fractions of 1.
+
+    Attributes:
+        value: Correct over samples.
+        low: Lower bound of the 95 % Wilson score interval.
+        high: Its upper bound.
+        samples: How many.
+        difference: Accuracy minus the source's on the same samples.
+        difference_low: Lower bound of that paired difference's 95 % interval (Agresti and Min, 2005).
+        difference_high: Its upper bound.
+    """
+
+    value: float
+    low: float
+    high: float
+    samples: int
+    difference: float
+    difference_low: float
+    difference_high: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one call with one sample, on this machine.
+
+    Attributes:
+        p50: Median.
+        p95: 95th percentile.
+        p99: 99th percentile.
+        runs: How many calls were timed.
+        threads: How many CPU threads a call may use.
+        engine: What ran it.
+        machine: Where.
+    """
+
+    p50: float
+    p95: float
+    p99: float
+    runs: int
+    threads: int
+    engine: str
+    machine: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One (target, compression) pair of a model, and what was measured of it.
+
+    Attributes:
+        target: `tflite`, `coreml` or `onnx`.
+        compression: The recipe.
+        path: The artifact; inside a bundle, its name there.
+        companions: Files written beside it.
+        bytes: Its size (of a folder: all its files).
+        gzip_bytes: The size of one gzip stream (level 9) over it (of a folder: over its files in sorted order).
+        sha256: Of the file (of a folder: over sorted relative paths and bytes).
+        verification: What executing it showed.
+        accuracy: On labelled data; None without.
+        latency: Measured here; None where it was not, or where the engine only emulates a device.
+        notes: What the user should know, one sentence each.
+        min_runtime: The lowest version of the target's runtime that runs it, where known.
+    """
+
+    target: str
+    compression: str
+    path: str
+    companions: tuple[str, ...]
+    bytes: int
+    gzip_bytes: int
+    sha256: str
+    verification: Verification
+    accuracy: Accuracy | None = None
+    latency: Latency | None = None
+    notes: tuple[str, ...] = ()
+    min_runtime: str | None = None
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One artifact and the model it was made from."""
+
+    model: Model
+    variant: Variant
+
+    @property
+    def path(self) -> str:
+        """Where the artifact is."""
+        return self.variant.path
+
+    @property
+    def verified(self) -> bool:
+        """Whether it was executed and is within its recipe's contract."""
+        return self.variant.verification.verified
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A (target, compression) pair that was not made, and why."""
+
+    target: str
+    compression: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pack:
+    """One bundle.
+
+    Attributes:
+        model: What was read.
+        path: The bundle.
+        bytes: Its size.
+        variants: What is in it.
+        skipped: What is not, and why.
+        source_accuracy: Of the source on the evaluation data; None without labels.
+        within: For each variant, by `target/compression`, whether it fits the budget; empty without a budget.
+        advice: What more data or options would give, one sentence each.
+    """
+
+    model: Model
+    path: str
+    bytes: int
+    variants: tuple[Variant, ...]
+    skipped: tuple[Skipped, ...] = ()
+    source_accuracy: Accuracy | None = None
+    within: dict[str, bool] = dataclasses.field(default_factory=dict)
+    advice: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An artifact that exists already, compared with a model."""
+
+    artifact: str
+    model: Model
+    compression: str
+    verification: Verification
+    accuracy: Accuracy | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of one run: its shape and, for class scores, the best classes of each sample."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    top: tuple[tuple[tuple[str, float], ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What running an artifact or a bundle gave."""
+
+    artifact: str
+    engine: str
+    label: str
+    samples: int
+    outputs: tuple[Output, ...]
+    written: str | None = None
+
+
+@dataclass(frozen=True)
+class Benched:
+    """One artifact's speed here.
+
+    Attributes:
+        artifact: What was run.
+        label: `reference-evaluated` where the engine is not the device's own, else empty.
+        latency: Warm calls, interleaved with the other artifacts'.
+        cold_start_ms: From the start of a fresh process to its first output: import, load and one call.
+        first_call_ms: Load and one call, without starting Python.
+        peak_rss_mb: Peak resident memory of that process, in MiB.
+    """
+
+    artifact: str
+    label: str
+    latency: Latency
+    cold_start_ms: float
+    first_call_ms: float
+    peak_rss_mb: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Several artifacts' speed here, measured interleaved."""
+
+    rows: tuple[Benched, ...]
+
+
+def encode(value: Any) -> Any:
+    """Turn a report into what `json.dumps` takes; an infinite or undefined number becomes None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): encode(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def decode(kind: Any, value: Any) -> Any:
+    """Build the report of type `kind` (a dataclass, or a type that its fields use) from what `encode` gave."""
+    if value is None:
+        return None
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        arguments = {f.name: decode(hints[f.name], value[f.name]) for f in dataclasses.fields(kind) if f.name in value}
+        return typing.cast(Any, kind)(**arguments)
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
+        return tuple(decode(each, entry) for each, entry in zip(kinds, value, strict=True))
+    if origin is dict:
+        return {key: decode(inner[1], entry) for key, entry in value.items()}
+    if origin in (types.UnionType, typing.Union):
+        present = [each for each in inner if each is not type(None)]
+        return decode(present[0], value) if len(present) == 1 else value
+    return value
