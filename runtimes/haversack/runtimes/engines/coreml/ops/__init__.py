@@ -1,0 +1,1 @@
+"""MIL ops by family; each module registers its own when it is imported (`registry.load`)."""
