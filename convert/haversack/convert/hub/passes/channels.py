@@ -1,0 +1,48 @@
+"""Which constants act on a layer's output channels alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from haversack.convert.hub.shapes import static_shape
+from haversack.runtimes.engines import Array
+
+
+def per_channel(layer: ir.Node, values: Array) -> Array | None:
+    """Spread a constant that is broadcast against a layer's output to one value an output channel.
+
+    Args:
+        layer: A Conv, ConvTranspose, Gemm or MatMul.
+        values: The other operand of an elementwise node that reads the layer's output.
+
+    Returns:
+        Shape [channels], or None where the operator is another, the constant varies along another axis, or it would
+        broadcast the output to a larger shape.
+    """
+    output = layer.outputs[0].shape
+    if output is None or len(layer.inputs) < 2 or layer.inputs[1] is None:
+        return None
+    weights = static_shape(layer.inputs[1])
+    if weights is None or values.ndim > len(output):
+        return None
+    rank = len(output)
+    if layer.op_type == "Conv":
+        axis, channels = 1, weights[0]
+    elif layer.op_type == "ConvTranspose":
+        axis, channels = 1, weights[1] * layer.attributes.get_int("group", 1)
+    elif layer.op_type == "Gemm":
+        axis, channels = 1, weights[0] if layer.attributes.get_int("transB", 0) else weights[1]
+        # alpha scales the product, beta the bias: they must be canonical before anything is merged.
+        if any(name in layer.attributes and layer.attributes[name].as_float() != 1 for name in ("alpha", "beta")):
+            return None
+    elif layer.op_type == "MatMul" and len(weights) == 2 and rank >= 2:
+        axis, channels = rank - 1, weights[1]
+    else:
+        return None
+    full = values.reshape((1,) * (rank - values.ndim) + values.shape)
+    if any(size != 1 for position, size in enumerate(full.shape) if position != axis):
+        return None
+    if full.shape[axis] not in (1, channels):
+        return None
+    return np.broadcast_to(full.reshape(-1), (channels,)) if full.size == 1 else full.reshape(-1)

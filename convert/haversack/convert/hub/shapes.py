@@ -1,0 +1,113 @@
+"""Shapes and element types of every value, and the binding of symbolic dimensions to sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import onnx_ir as ir
+
+from haversack.convert.hub.skeleton import skeleton
+
+
+def infer(model: ir.Model) -> ir.Model:
+    """Infer the element type and shape of every value, in place, by onnx's own inference with data propagation.
+
+    What inference finds wins over what the file declared; what it cannot find (a symbolic size, the output of an
+    operator of another domain) stays as declared.
+
+    Args:
+        model: A graph whose values are named uniquely.
+
+    Returns:
+        `model`.
+    """
+    import onnx.shape_inference
+
+    declared = {}
+    for value in _computed(model):
+        declared[value] = value.shape
+        if value.producer().domain == "":  # type: ignore[union-attr]
+            value.shape = None
+    proto, _ = skeleton(model)
+    result = ir.from_proto(
+        onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
+    )
+    for value, inferred in zip(_computed(model), _computed(result), strict=True):
+        if inferred.type is not None:
+            value.type = inferred.type
+        value.shape = _merged(inferred.shape, declared[value])
+    return model
+
+
+def bind_batch(model: ir.Model, size: int = 1, dims: Mapping[str, int] | None = None) -> ir.Model:
+    """Copy a hub graph with its batch, and any other symbolic dimension that is named, fixed.
+
+    Args:
+        model: A legal hub graph; it is not changed (weights are shared, not copied).
+        size: The size of every input's first dimension where that is symbolic or unknown.
+        dims: Sizes of further symbolic dimensions, by name.
+
+    Returns:
+        The copy, simplified again (shape arithmetic that was symbolic is constant now), with shapes inferred.
+
+    Raises:
+        ValueError: A size is below 1, or a name in `dims` is no symbolic dimension of an input.
+    """
+    from haversack.convert.hub.passes import simplify
+
+    sizes = dict(dims or {})
+    names = {d.value for x in model.graph.inputs if x.shape for d in x.shape if isinstance(d, ir.SymbolicDim)}
+    if unknown := sorted(set(sizes) - names):
+        raise ValueError(f"the model has no symbolic dimension {unknown[0]!r}; it has {sorted(filter(None, names))}")
+    if bad := [n for n in (size, *sizes.values()) if n < 1]:
+        raise ValueError(f"a dimension is bound to {bad[0]}; it must be at least 1")
+    for value in model.graph.inputs:
+        if value.shape is not None and len(value.shape) and isinstance(value.shape[0], ir.SymbolicDim):
+            name = value.shape[0].value
+            if name is not None:
+                sizes.setdefault(name, size)
+    bound = model.clone()
+    changed = False
+    for value in bound.graph.inputs:
+        if value.shape is None or not len(value.shape):
+            continue
+        old = list(value.shape)
+        new = [
+            sizes.get(dim.value or "", size if axis == 0 else dim) if isinstance(dim, ir.SymbolicDim) else dim
+            for axis, dim in enumerate(old)
+        ]
+        changed = changed or new != old
+        value.shape = ir.Shape(new)
+    if not changed:
+        return bound
+    for value in _computed(bound):
+        if value.shape is not None:
+            value.shape = ir.Shape(
+                [sizes.get(d.value or "", d) if isinstance(d, ir.SymbolicDim) else d for d in value.shape]
+            )
+    infer(bound)
+    return simplify(bound)
+
+
+def is_static(value: ir.Value) -> bool:
+    """Whether every dimension of `value` is known."""
+    return value.shape is not None and value.shape.is_static()
+
+
+def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The shape of `value` where every dimension is known, None otherwise."""
+    if value is None or value.shape is None or not value.shape.is_static():
+        return None
+    return tuple(int(dim) for dim in value.shape)  # type: ignore[arg-type]
+
+
+def _computed(model: ir.Model) -> Iterator[ir.Value]:
+    for graph in model.graphs():
+        for node in graph:
+            yield from node.outputs
+
+
+def _merged(inferred: ir.Shape | None, declared: ir.Shape | None) -> ir.Shape | None:
+    if inferred is None or declared is None or len(inferred) != len(declared):
+        return declared if inferred is None else inferred
+    return ir.Shape([d if isinstance(i, ir.SymbolicDim) else i for i, d in zip(inferred, declared, strict=True)])

@@ -1,0 +1,58 @@
+"""Reading `.onnx` files, external data included."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import onnx_ir as ir
+
+from haversack.convert.errors import SourceError
+
+
+def read_onnx(path: Path) -> ir.Model:
+    """Read an ONNX file; weights in files beside it are mapped, not copied.
+
+    Raises:
+        SourceError: It is no ONNX model, or its external data is missing, too short, or outside the model's folder.
+    """
+    import onnx
+
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(path.read_bytes())
+    except Exception:  # google.protobuf's DecodeError, whose module is an implementation detail
+        raise SourceError(f"{path.name} is not an ONNX model: it cannot be parsed; export it again") from None
+    if not proto.HasField("graph") or proto.ir_version < 1 or not (proto.graph.node or proto.graph.output):
+        raise SourceError(f"{path.name} is not an ONNX model: it holds no graph; export it again")
+    try:
+        model: ir.Model = ir.from_proto(proto)
+    except Exception as error:
+        reason = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
+        raise SourceError(f"{path.name} is a malformed ONNX model: {reason}") from None
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                _attach(value.const_value, path)
+    return model
+
+
+def _attach(tensor: ir.ExternalTensor, path: Path) -> None:
+    """Check where a tensor's data lies, and tell the tensor."""
+    folder = path.resolve().parent
+    location = Path(tensor.location)
+    file = folder / location
+    what = f"{path.name}: the data of {tensor.name!r}"
+    if location.is_absolute() or ".." in location.parts:
+        raise SourceError(f"{what} lies outside the model's folder ({tensor.location}); put it beside the model")
+    if not file.exists():
+        raise SourceError(f"{what} is missing: put {tensor.location} beside the model")
+    # A link could lead out of the folder, and so could one in a folder on the way.
+    if file.resolve() != file or not stat.S_ISREG(file.lstat().st_mode):
+        raise SourceError(f"{what} must be a plain file, and {tensor.location} is a link or a device; copy it there")
+    needed = (tensor.offset or 0) + tensor.nbytes
+    if tensor.offset is not None and tensor.offset < 0:
+        raise SourceError(f"{what} starts before its file does; export the model again")
+    if (tensor.length is not None and tensor.length < tensor.nbytes) or file.stat().st_size < needed:
+        raise SourceError(f"{what} is cut short: {tensor.location} ends before byte {needed}; export the model again")
+    tensor.base_dir = str(folder)
