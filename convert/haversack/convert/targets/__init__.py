@@ -20,12 +20,15 @@ class Options:
         io_layout: `keep` the source's axis order at inputs and outputs, or move them to `channels-last`.
         io_dtype: `float32` at the edges of a quantized artifact, or `int8`.
         deployment_target: The oldest system a Core ML package must run on: `iOS16`, `iOS17` or `iOS18`.
+        float32_nodes: Names of hub nodes that compute in float32 in a float16 Core ML package (`fp16`): those that
+            verification found to overflow or to lose the result.
         ort_format: Also write the `.ort` flatbuffer and its operator config beside the `.onnx` (target `onnx`).
     """
 
     io_layout: Literal["keep", "channels-last"] = "keep"
     io_dtype: Literal["float32", "int8"] = "float32"
     deployment_target: str | None = None
+    float32_nodes: frozenset[str] = frozenset()
     ort_format: bool = True
 
 

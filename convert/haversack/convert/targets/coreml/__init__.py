@@ -1,0 +1,101 @@
+"""Core ML: the hub graph lowered to MIL with coremltools' builder, saved as an `.mlpackage`.
+
+| module      | what it does                                                            |
+|-------------|-------------------------------------------------------------------------|
+| `sdk`       | imports coremltools quietly, without the frameworks it looks for        |
+| `lower`     | the driver: node by node, blockers collected                            |
+| `builder`   | constants, precision and names, for the lowerings                       |
+| `ops/`      | the lowerings, one family a file                                        |
+| `layers`    | which package variable holds which hub value                            |
+| `write`     | program → package, reproducible bytes                                   |
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from haversack.convert.errors import Blocker, UnsupportedError, UsageError
+from haversack.convert.targets import Options, Written
+
+DEPLOYMENT_TARGETS = {"iOS16": 16, "iOS17": 17, "iOS18": 18}
+
+
+class CoreML:
+    """The target `coreml`.
+
+    float32 compute for `fp32` and `int8-weights`, float16 for `fp16`; `int8` computes on floats between quantized
+    activations (iOS 17). Inputs and outputs are float32 whatever the precision inside.
+    """
+
+    name = "coreml"
+    suffix = ".mlpackage"
+    recipes: tuple[str, ...] = ("fp32", "fp16", "int8", "int8-weights")
+
+    def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:
+        """Every reason why `model`, compressed by `recipe`, cannot be lowered; the lowering itself is tried."""
+        if refusal := _refusal(recipe, options):
+            return [refusal]
+        from haversack.convert.targets.coreml.lower import lower
+
+        half = recipe == "fp16"
+        return lower(model, _ios(recipe, options), half=half, float32_nodes=options.float32_nodes).blockers
+
+    def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
+        """Lower `model` and save it as the package `path`.
+
+        Raises:
+            UnsupportedError: Core ML cannot hold the model; nothing was written.
+        """
+        if refusal := _refusal(recipe, options):
+            raise UnsupportedError(self.name, [refusal])
+        from haversack.convert.targets.coreml.layers import layers
+        from haversack.convert.targets.coreml.lower import lower
+        from haversack.convert.targets.coreml.write import write
+
+        ios = _ios(recipe, options)
+        lowered = lower(model, ios, half=recipe == "fp16", float32_nodes=options.float32_nodes)
+        if lowered.blockers:
+            raise UnsupportedError(self.name, lowered.blockers)
+        saved = write(lowered.program, ios, path)
+        return Written(
+            path=path,
+            layers=layers(model.graph, lowered.steps, saved),
+            notes=lowered.notes,
+            min_runtime=f"iOS{ios}",
+        )
+
+
+def _ios(recipe: str, options: Options) -> int:
+    """The deployment target asked for, or the oldest that holds the recipe.
+
+    Raises:
+        UsageError: There is no such deployment target.
+    """
+    if options.deployment_target is None:
+        return 17 if recipe == "int8" else 16
+    if options.deployment_target not in DEPLOYMENT_TARGETS:
+        known = ", ".join(DEPLOYMENT_TARGETS)
+        raise UsageError(f"unknown deployment target {options.deployment_target!r}; known are {known}")
+    return DEPLOYMENT_TARGETS[options.deployment_target]
+
+
+def _refusal(recipe: str, options: Options) -> Blocker | None:
+    """Why the recipe as a whole cannot be held, if so."""
+    if recipe == "int8-dynamic":
+        reason = "Core ML has no integer arithmetic to quantize inputs for at run time"
+        return Blocker("recipe", recipe, reason, "compress by int8-weights")
+    if recipe == "int8" and _ios(recipe, options) < 17:
+        reason = f"quantized activations need iOS 17, the deployment target is {options.deployment_target}"
+        return Blocker("recipe", recipe, reason, "compress by int8-weights, or raise the deployment target")
+    if options.io_dtype != "float32":
+        reason = f"Core ML has no {options.io_dtype} inputs and outputs"
+        return Blocker("options", recipe, reason, "leave --io-dtype at float32")
+    if options.io_layout != "keep":
+        reason = "Core ML's own layout is the source's, channels first"
+        return Blocker("options", recipe, reason, "leave --io-layout at keep")
+    return None
+
+
+TARGET = CoreML()

@@ -1,0 +1,111 @@
+"""QuantizeLinear and DequantizeLinear.
+
+Weights become `constexpr_affine_dequantize` (8 bits in the package, floats once loaded), activations pass through
+`quantize` and `dequantize` (iOS 17). MIL has no ops on int8 tensors: what lies between the two computes on floats, as
+the hub's own graph does, so both round at the same places.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from haversack.convert.targets.coreml.builder import Builder, Value, Var
+from haversack.convert.targets.coreml.ops import lowers
+from haversack.runtimes.engines import Array
+
+
+@lowers("QuantizeLinear")
+def quantize_linear(
+    b: Builder,
+    x: Value,
+    scale: Value,
+    zero_point: Value | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: int = 0,  # noqa: ARG001  (the hub has inferred the result's type)
+    saturate: int = 1,  # noqa: ARG001  (float8 only)
+    precision: int = 0,  # noqa: ARG001
+) -> Var:
+    """round(x / scale) + zero_point, saturated; halves to even."""
+    dtype = b.outputs[0].dtype
+    scales, zeros = _parameters(b, x, scale, zero_point, block_size, dtype)
+    return b.raw(
+        "quantize",
+        input=b.var(x),
+        scale=b.constant(scales),
+        zero_point=None if not zeros.any() and dtype == np.int8 else b.constant(zeros, exact=True),
+        axis=b.constant(axis % x.rank) if scales.ndim else None,
+        output_dtype=b.constant(str(dtype)),
+    )
+
+
+@lowers("DequantizeLinear")
+def dequantize_linear(
+    b: Builder,
+    x: Value,
+    scale: Value,
+    zero_point: Value | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: int = 0,  # noqa: ARG001
+) -> Var | Value | Array:
+    """(x - zero_point) · scale. Of an int32 constant (a bias) it is computed here."""
+    if x.array is not None and x.dtype == np.int32:
+        return _dequantized(x.array, b.array(scale, "scale"), None, axis)
+    scales, zeros = _parameters(b, x, scale, zero_point, block_size, x.dtype)
+    if x.array is None:
+        return b.raw(
+            "dequantize",
+            input=_quantized(b, x),
+            scale=b.constant(scales),
+            zero_point=None if not zeros.any() and x.dtype == np.int8 else b.constant(zeros, exact=True),
+            axis=b.constant(axis % x.rank) if scales.ndim else None,
+        )
+    if not x.rank:
+        return _dequantized(x.array, scales, zeros, 0)
+    var = b.raw(
+        "constexpr_affine_dequantize",
+        quantized_data=b.constant(x.array, exact=True),
+        zero_point=b.constant(zeros, exact=True),
+        scale=b.constant(scales),
+        axis=b.constant(axis % x.rank if scales.ndim else 0),
+    )
+    array = _dequantized(x.array, scales, zeros, axis)
+    return Value(x.name, x.shape, np.dtype(np.float32), array=array, var=var)
+
+
+def _quantized(b: Builder, x: Value) -> Var:
+    if x.var is None or b.kind(x.var) not in ("int8", "uint8"):
+        b.refuse(f"its input {x.name!r} is not the output of a QuantizeLinear", "quantize floats in the model")
+    return x.var
+
+
+def _dequantized(array: Array, scale: Array, zero_point: Array | None, axis: int) -> Array:
+    if scale.ndim:
+        shape = [-1 if position == axis % array.ndim else 1 for position in range(array.ndim)]
+        scale = scale.reshape(shape)
+        zero_point = None if zero_point is None else zero_point.reshape(shape)
+    centered = array.astype(np.int32) - (0 if zero_point is None else zero_point.astype(np.int32))
+    result: Array = centered.astype(np.float32) * scale.astype(np.float32)
+    return result
+
+
+def _parameters(
+    b: Builder, x: Value, scale: Value, zero_point: Value | None, block_size: int, dtype: np.dtype[Any]
+) -> tuple[Array, Array]:
+    """Scale and zero point as arrays, checked against what Core ML's 8-bit ops take."""
+    if str(dtype) not in ("int8", "uint8"):
+        b.refuse(f"Core ML quantizes to int8 and uint8, not to {dtype}", "quantize to int8")
+    if block_size:
+        b.refuse("block-wise scales need iOS 18's constexpr_blockwise_shift_scale", "use one scale a channel")
+    if x.array is None and b.ios < 17:
+        b.refuse("quantized activations need iOS 17", "compress by int8-weights, or raise the deployment target")
+    scales = b.array(scale, "scale").astype(np.float32)
+    zeros = np.zeros(scales.shape, dtype) if zero_point is None else b.array(zero_point, "zero point").astype(dtype)
+    if scales.size == 1:
+        scales, zeros = scales.reshape(()), zeros.reshape(())
+    return scales, zeros

@@ -1,0 +1,99 @@
+"""Elementwise arithmetic against onnxruntime."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx.helper import make_node
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(2, 3, 4)).astype(np.float32)
+POSITIVE = (np.abs(X) + 0.1).astype(np.float32)
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Max", "Min"])
+@pytest.mark.parametrize("shape", [(2, 3, 4), (4,), (3, 1), ()])
+def test_binary_broadcasts(bench, op, shape) -> None:
+    other = np.asarray(RNG.normal(size=shape) + 3, np.float32)
+    bench.agree([make_node(op, ["x", "c"], ["y"])], {"x": X}, constants={"c": other})
+
+
+def test_pow(bench) -> None:
+    bench.agree([make_node("Pow", ["x", "z"], ["y"])], {"x": POSITIVE, "z": X})
+    bench.agree([make_node("Pow", ["x", "c"], ["y"])], {"x": X}, constants={"c": np.array(2.0, np.float32)})
+    bench.agree([make_node("Pow", ["x", "c"], ["y"])], {"x": X}, constants={"c": np.array(3, np.int64)})
+
+
+@pytest.mark.parametrize("op", ["Sum", "Mean", "Max", "Min"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_variadic(bench, op, count) -> None:
+    inputs = {f"x{number}": RNG.normal(size=(2, 3)).astype(np.float32) for number in range(count)}
+    bench.agree([make_node("Identity", ["x0"], ["i"]), make_node(op, ["i", *list(inputs)[1:]], ["y"])], inputs)
+
+
+@pytest.mark.parametrize(
+    "op",
+    ["Abs", "Asinh", "Atan", "Ceil", "Cos", "Cosh", "Erf", "Exp", "Floor", "Neg", "Reciprocal", "Sign", "Sin", "Sinh"]
+    + ["Tan", "Round"],
+)
+def test_unary(bench, op) -> None:
+    bench.agree([make_node(op, ["x"], ["y"])], {"x": 2 * X})
+
+
+@pytest.mark.parametrize("op", ["Log", "Sqrt", "Reciprocal", "Acosh"])
+def test_unary_on_a_wide_range(bench, op) -> None:
+    """MIL's own epsilons (1e-4 in `inverse`) would show in the small numbers: each is compared by itself."""
+    x = np.geomspace(1e-6, 1e4, 11).astype(np.float32) + (1 if op == "Acosh" else 0)
+    for number in x:
+        bench.agree([make_node(op, ["x"], ["y"])], {"x": number.reshape(1)})
+
+
+def test_log_of_zero_is_minus_infinity(bench) -> None:
+    bench.agree([make_node("Log", ["x"], ["y"])], {"x": np.array([0.0, 1.0], np.float32)})
+
+
+@pytest.mark.parametrize("op", ["Acos", "Asin", "Atanh"])
+def test_inverse_functions(bench, op) -> None:
+    bench.agree([make_node(op, ["x"], ["y"])], {"x": np.linspace(-0.99, 0.99, 23).astype(np.float32)})
+
+
+def test_round_takes_halves_to_even(bench) -> None:
+    halves = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5], np.float32)
+    bench.agree([make_node("Round", ["x"], ["y"])], {"x": halves}, tolerance=0)
+
+
+INTEGERS = np.array([-7, -6, -1, 0, 1, 6, 7], np.int32)
+
+
+@pytest.mark.parametrize("divisor", [-4, -3, 3, 4])
+@pytest.mark.parametrize(("op", "attributes"), [("Div", {}), ("Mod", {}), ("Mod", {"fmod": 1})])
+def test_integer_division_and_remainder(bench, op, attributes, divisor) -> None:
+    constants = {"c": np.array(divisor, np.int32)}
+    bench.agree([make_node(op, ["x", "c"], ["y"], **attributes)], {"x": INTEGERS}, constants=constants, tolerance=0)
+
+
+def test_float_remainder(bench) -> None:
+    x = np.array([-4.3, 7.2, 5.0, 4.3, -7.2, 8.0], np.float32)
+    z = np.array([2.1, -3.4, 8.0, -2.1, 3.4, 5.0], np.float32)
+    bench.agree([make_node("Mod", ["x", "z"], ["y"], fmod=1)], {"x": x, "z": z})
+
+
+def test_arithmetic_on_narrow_integers_is_refused(bench, build) -> None:
+    """uint8 200 + 100 is 44 in ONNX and would be 300 in Core ML."""
+    x = np.array([200], np.uint8)
+    model = build([make_node("Add", ["x", "x"], ["y"])], {"x": x}, ["y"])
+    (blocker,) = bench.blockers(model)
+    assert "Add_0" in blocker
+    assert "wraps" in blocker
+
+
+def test_int64_is_narrowed_with_a_note(bench) -> None:
+    written = bench.agree([make_node("Add", ["x", "x"], ["y"])], {"x": np.array([1, -(2**30)], np.int64)}, tolerance=0)
+    assert any("int64" in note for note in written.notes)
+
+
+def test_constants_beyond_int32_are_refused(bench, build) -> None:
+    constants = {"c": np.array([2**40], np.int64)}
+    model = build([make_node("Add", ["x", "c"], ["y"])], {"x": np.array([1], np.int64)}, ["y"], constants)
+    (blocker,) = bench.blockers(model)
+    assert "int32" in blocker
