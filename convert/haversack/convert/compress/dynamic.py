@@ -89,6 +89,7 @@ class _Rewriter:
             addend = self.editor.initializer(f"{name}_bias", _broadcast(bias, node, array.ndim))
             nodes.append(self.editor.node("Add", [*scaled.outputs, addend], f"{name}_biased", FLOAT, output.shape))
         self.editor.replace_node(node, nodes)
+        product.name = node.name
 
     def _dynamic(self, source: ir.Value, reader: ir.Node) -> ir.Node:
         if source not in self._quantized:

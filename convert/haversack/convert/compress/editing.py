@@ -94,7 +94,6 @@ def replace_initializer(editor: Editor, value: ir.Value, node: ir.Node) -> None:
     users = {user for user, _ in readers(value)}
     value.replace_all_uses_with(node.outputs[0])
     del graph.initializers[name]
-    value.name = None
     node.outputs[0].name = name
     inside = all(user.graph is graph for user in users)
     editor.before(next((other for other in graph if other in users), None) if inside else None, [node])

@@ -41,11 +41,13 @@ class Tap:
             hub's QuantizeLinear, so that both sides hold the same integers.
         tensor: The artifact's own handle: a TFLite tensor index, a MIL variable name, an ONNX value name.
         permutation: `artifact_array = hub_array.transpose(permutation)`; None where the axes are the same.
+        offset: `artifact_integer = hub_integer + offset`: 128 where int8 was re-encoded as uint8.
     """
 
     value: str
     tensor: int | str
     permutation: tuple[int, ...] | None = None
+    offset: int = 0
 
 
 @dataclass(frozen=True)

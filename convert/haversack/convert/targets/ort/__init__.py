@@ -1,0 +1,109 @@
+"""ONNX Runtime Mobile: the smallest `.onnx` that runs fast, its `.ort`, and the config of a reduced build.
+
+The graph that is written is the hub's, with rewrites that do not change a value and hold on every machine:
+
+- `unsigned.py`: int8 activations become uint8, which onnxruntime fuses into integer kernels on x86 as on ARM;
+- `foldable.py`: what onnxruntime would recompute on every run becomes what it folds when it loads;
+- `shrink.py`: names, types of intermediate values and repeated initializers go: half of a small file.
+
+`Tap.offset` of a re-encoded integer tensor is 128: artifact = hub + 128.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from haversack.convert.compress.editing import Editor, drop_unused_initializers
+from haversack.convert.compress.recipes import RECIPES
+from haversack.convert.errors import Blocker, UnsupportedError
+from haversack.convert.targets import Options, Written
+from haversack.convert.targets.ort import edges, foldable, layers, preflight, shrink, unsigned
+from haversack.convert.targets.ort.ort_format import operator_config, write_ort
+
+MIN_RUNTIME = "onnxruntime 1.20"
+"""The first that runs opset 21 in full."""
+
+LARGEST = 2**31 - 1
+"""Bytes a protobuf can hold."""
+
+PACKED = ("fp16", "int8-weights", "int8-dynamic")
+"""Recipes whose weights are unpacked when the model is loaded: folding them into the `.ort` would undo the recipe."""
+
+
+@dataclass(frozen=True)
+class OrtTarget:
+    """The target `onnx`; see `haversack.convert.targets.Target`."""
+
+    name: str = "onnx"
+    suffix: str = ".onnx"
+    recipes: tuple[str, ...] = RECIPES
+
+    def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:  # noqa: ARG002
+        """Every reason why onnxruntime's CPU provider cannot run `model`."""
+        size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+        if size > LARGEST:
+            return [
+                Blocker(str(model.graph.name), "graph", f"{size:,} bytes of weights in one file of at most 2 GiB",
+                        "compress it: int8-weights")
+            ]  # fmt: skip
+        return preflight.blockers(model)
+
+    def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
+        """Write `path`, and beside it `<stem>.ort` and `<stem>.required_operators.config` unless options say no.
+
+        Args:
+            model: The compressed hub graph; not changed.
+            recipe: How it was compressed.
+            path: Of the `.onnx`.
+            options: `io_dtype` and `ort_format` matter here.
+
+        Returns:
+            The artifact, its companions, its layers (empty for recipes that verification judges end to end), notes.
+
+        Raises:
+            UnsupportedError: onnxruntime rejects the model; nothing was written.
+        """
+        found = self.preflight(model, recipe, options)
+        if found:
+            raise UnsupportedError(self.name, found)
+        copy = model.clone()
+        editor = Editor(copy.graph)
+        notes: list[str] = []
+        held: dict[str, str] = {}
+        if options.io_dtype == "int8":
+            held, notes = edges.integer_edges(editor)
+        if recipe == "int8-dynamic":
+            floats = foldable.float_convolutions(editor)
+            if floats:
+                notes.append(
+                    f"{len(floats)} convolutions compute in float32 on int8 weights ({floats[0]} is the first): "
+                    "onnxruntime's ConvInteger runs many times slower"
+                )
+        if recipe in ("int8-weights", "int8-dynamic"):
+            foldable.dequantize_by_product(editor)
+        encoded = unsigned.to_unsigned(editor)
+        shrink.drop_saturated(copy.graph)
+        shrink.factor_bias_scales(editor)
+        drop_unused_initializers(copy.graph)
+        shrink.share_initializers(copy.graph)
+        copy.graph.sort()
+        mapped = layers.layers(copy.graph, encoded, held)
+        proto = ir.to_proto(copy)
+        renamed = shrink.shorten_names(proto)
+        shrink.strip(proto)
+        content = proto.SerializeToString(deterministic=True)
+        path.write_bytes(content)
+        companions: tuple[Path, ...] = ()
+        if options.ort_format:
+            flat = path.with_suffix(".ort")
+            needed = write_ort(content, flat, fold=recipe not in PACKED) | shrink.operators(proto.graph)
+            config = path.with_name(f"{path.stem}.required_operators.config")
+            config.write_text(operator_config(needed, {each.domain: each.version for each in proto.opset_import}))
+            companions = (flat, config)
+        return Written(path, companions, layers.rename(mapped, renamed), tuple(notes), MIN_RUNTIME)
+
+
+TARGET = OrtTarget()

@@ -1,0 +1,60 @@
+"""What onnxruntime would reject, found by asking it: every node that has no kernel, not only the first."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+from haversack.convert.errors import Blocker
+
+
+def blockers(model: ir.Model) -> list[Blocker]:
+    """Every node of `model` that the CPU provider of onnxruntime cannot run; empty where the model loads.
+
+    The whole model is tried first. Where that fails each node is tried alone, in a model of its own.
+    """
+    reason = _rejected(_light(model))
+    if reason is None:
+        return []
+    opsets = dict(model.opset_imports)
+    found = []
+    for node in model.graph:
+        why = _rejected(_alone(node, opsets, model.ir_version))
+        if why is not None:
+            found.append(Blocker(str(node.name), node.op_type, f"onnxruntime: {why}", "replace this node"))
+    return found or [Blocker(str(model.graph.name or "graph"), "graph", f"onnxruntime: {reason}", "correct the model")]
+
+
+def _light(model: ir.Model) -> bytes:
+    return ir.to_proto(model).SerializeToString()
+
+
+def _alone(node: ir.Node, opsets: dict[str, int], ir_version: int) -> bytes:
+    """A model of this node only; constants stay constants, everything else it reads becomes an input."""
+    proto = ir.to_proto(node)
+    graph = onnx.GraphProto(name="node", node=[proto])
+    for value in {value.name: value for value in node.inputs if value is not None}.values():
+        if value.const_value is not None and not value.is_graph_input():
+            tensor = ir.to_proto(value.const_value)
+            tensor.name = str(value.name)
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(ir.to_proto(value))
+    graph.output.extend(ir.to_proto(value) for value in node.outputs if value.name)
+    imports = [onnx.OperatorSetIdProto(domain=domain, version=version) for domain, version in opsets.items()]
+    return onnx.ModelProto(ir_version=ir_version, graph=graph, opset_import=imports).SerializeToString()
+
+
+def _rejected(model: bytes) -> str | None:
+    """Why onnxruntime does not load a serialized model, in one line, or None."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base class but Exception
+        text = " ".join(str(error).split())
+        return text.split(" : ", 3)[-1]
+    return None
