@@ -14,6 +14,7 @@ from haversack.convert.hub.passes.rewriting import (
     is_weight,
     nodes,
 )
+from haversack.convert.hub.shapes import static_shape
 from haversack.runtimes.engines import Array
 
 
@@ -47,16 +48,17 @@ def _from_matmul(node: ir.Node) -> bool:
         x, weights = layer.inputs
         if x is None or x.shape is None or len(x.shape) != 2 or weights is None or not is_weight(weights):
             continue
-        if weights.shape is None or len(weights.shape) != 2 or not has_one_use(product):
+        sizes = static_shape(weights)
+        if sizes is None or len(sizes) != 2 or not has_one_use(product):
             continue
-        out = weights.shape[1]
+        out = sizes[1]
         if layer.graph is not node.graph or bias.shape not in ((), (1,), (1, 1), (out,), (1, out)):
             continue
         if bias.dtype.kind != "f":
             continue
         assert node.graph is not None
         turned = _transposed(layer, weights)
-        row = initializer(node.graph, f"{layer.name}/bias", _row(bias, int(out)))
+        row = initializer(node.graph, f"{layer.name}/bias", _row(bias, out))
         dense = insert(layer, "Gemm", [x, turned, row], f"{layer.name}", like=product, transB=1)
         product.replace_all_uses_with(dense)
         node.graph.remove(layer, safe=True)
@@ -89,10 +91,11 @@ def _canonical(node: ir.Node) -> bool:
     output = node.outputs[0]
     assert x is not None
     assert weights is not None
-    if x.shape is None or weights.shape is None or x.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+    sizes = static_shape(weights)
+    if x.shape is None or sizes is None or x.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
         return False
     dense = is_weight(weights) and (constant(weights) is not None or alpha == 1)
-    out = weights.shape[0] if trans_b else weights.shape[1]
+    out = sizes[0] if trans_b else sizes[1]
     held = constant(bias)
     fits = bias is None or (is_weight(bias) and bias.shape is not None and list(bias.shape) == [out])
     if dense and alpha == 1 and beta == 1 and not trans_a and trans_b and fits:
@@ -104,7 +107,7 @@ def _canonical(node: ir.Node) -> bool:
         product = _dense(node, x, weights, alpha, bool(trans_b))
         if held is not None and held.shape in ((), (1,), (1, 1), (out,), (1, out)):
             assert node.graph is not None
-            row = initializer(node.graph, f"{node.name}/bias", (_row(held, int(out)) * beta).astype(held.dtype))
+            row = initializer(node.graph, f"{node.name}/bias", (_row(held, out) * beta).astype(held.dtype))
             _input(product, row)
             bias = None
         elif fits and beta == 1 and bias is not None:
@@ -114,7 +117,7 @@ def _canonical(node: ir.Node) -> bool:
         right = weights
         if trans_b:
             right = insert(node, "Transpose", [weights], f"{node.name}/transposed_weights", like=weights, perm=[1, 0])
-            right.shape = ir.Shape(list(weights.shape)[::-1])
+            right.shape = ir.Shape(sizes[::-1])
         product = insert(node, "MatMul", [x, right], f"{node.name}/product", like=output)
         product = _scaled(node, product, alpha, "alpha")
     if bias is not None:

@@ -71,6 +71,6 @@ def _along_weights(layer: ir.Node, weights: Array, values: Array) -> Array:
         group = layer.attributes.get_int("group", 1)
         a_group = np.repeat(values.reshape(group, -1), weights.shape[0] // group, axis=0)
         return a_group.reshape(weights.shape[:2] + (1,) * (weights.ndim - 2))
-    if layer.op_type == "Gemm" and layer.attributes.get_int("transB", 0):
+    if layer.op_type == "Gemm" and layer.attributes.get_int("transB", 0) != 0:
         return values.reshape(-1, 1)
     return values.reshape(1, -1) if weights.ndim == 2 else values
