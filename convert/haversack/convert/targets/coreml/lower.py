@@ -20,6 +20,11 @@ from haversack.convert.targets.coreml.names import identifier
 from haversack.convert.targets.coreml.ops import register
 from haversack.runtimes.engines import Array
 
+TYPES = frozenset(
+    ("BOOL", "FLOAT", "FLOAT16", "DOUBLE", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32")
+)
+"""ONNX element types that MIL holds, as they are or as its nearest wider or widest one."""
+
 
 @dataclass
 class Step:
@@ -96,6 +101,8 @@ class _Driver:
             for graph_input in self.graph.inputs:
                 name = _name(graph_input)
                 var = function.inputs[self.result.inputs[name]]
+                if _dtype(graph_input) == np.bool_:
+                    var = self.b.cast(var, "bool")
                 self.values[name] = Value(name, _shape(graph_input), _dtype(graph_input), var=var)
             for name, initializer in self.graph.initializers.items():
                 if initializer.const_value is not None:
@@ -265,8 +272,8 @@ def _edge_problem(value: ir.Value) -> tuple[str, str] | None:
         return "its type or shape is unknown", "give it a type and a static shape"
     if any(not isinstance(size, int) for size in value.shape):
         return f"its shape {value.shape} is not static", "fix its dimensions"
-    if value.dtype.numpy().kind not in "fiub":
-        return f"Core ML has no {value.dtype.name} tensors", "use a numeric type"
+    if value.dtype.name not in TYPES:
+        return f"Core ML has no {value.dtype.name} tensors", "use float32, int32 or bool"
     if len(value.shape) > MAX_RANK:
         return f"it has {len(value.shape)} axes; Core ML stops at {MAX_RANK}", "merge axes"
     if len(value.shape) == 0:
@@ -277,32 +284,23 @@ def _edge_problem(value: ir.Value) -> tuple[str, str] | None:
 
 
 def _expected(value: ir.Value) -> Value:
-    if value.name in (None, "") and value.shape is None:
+    """What the hub says about a node's output.
+
+    Raises:
+        UnsupportedError: Core ML cannot hold such a tensor.
+    """
+    if not value.name and value.shape is None:  # an optional output that nobody reads
         return Value("", (), np.dtype(np.float32))
+    producer = value.producer()
+    problem = None
     if value.shape is None or value.dtype is None or any(not isinstance(size, int) for size in value.shape):
-        raise UnsupportedError(
-            "coreml",
-            [
-                Blocker(
-                    str((producer := value.producer()) and producer.name),
-                    producer.op_type if producer else "",
-                    f"the shape of its output {value.name!r} is not static",
-                    "fix the model's input dimensions",
-                )
-            ],
-        )
-    if 0 in value.shape.numpy():
-        raise UnsupportedError(
-            "coreml",
-            [
-                Blocker(
-                    str((producer := value.producer()) and producer.name),
-                    producer.op_type if producer else "",
-                    f"its output {value.name!r} has no elements, which Core ML cannot hold",
-                    "remove this node",
-                )
-            ],
-        )
+        problem = f"the shape of its output {value.name!r} is not static", "fix the model's input dimensions"
+    elif value.dtype.name not in TYPES:
+        problem = f"Core ML has no {value.dtype.name} tensors", "use float32, int32 or bool"
+    elif 0 in value.shape.numpy():
+        problem = f"its output {value.name!r} has no elements, which Core ML cannot hold", "remove this node"
+    if problem is not None and producer is not None:
+        raise UnsupportedError("coreml", [Blocker(str(producer.name), producer.op_type, *problem)])
     return Value(_name(value), _shape(value), _dtype(value))
 
 

@@ -38,6 +38,9 @@ class _Window:
         self.strides = list(strides or [1] * spatial)
         self.pads = list(pads or [0] * 2 * spatial)
         wanted = b.outputs[0].shape[2:]
+        for count, stride, length, begin in zip(wanted, self.strides, x.shape[2:], self.pads[:spatial], strict=True):
+            if count > 1 and (count - 1) * stride >= length + begin:
+                b.refuse("its last window, added by ceil_mode, starts in the padding", "use ceil_mode=0")
         self.beyond = [
             max(0, (count - 1) * stride + size - (length + begin + end))
             for count, stride, size, length, begin, end in zip(

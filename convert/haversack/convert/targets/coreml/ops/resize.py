@@ -29,7 +29,7 @@ def resize(
     x: Value,
     roi: Value | None = None,  # noqa: ARG001  (read by tf_crop_and_resize only, which is refused)
     scales: Value | None = None,
-    sizes: Value | None = None,  # noqa: ARG001  (the hub has inferred the result's shape)
+    sizes: Value | None = None,
     *,
     antialias: int = 0,
     axes: Sequence[int] = (),
@@ -46,11 +46,14 @@ def resize(
         b.refuse("cropping while resizing has no counterpart", "use Slice and Resize")
     if antialias and mode != "nearest":
         b.refuse("antialiasing has no counterpart", "export with antialias=0")
-    if keep_aspect_ratio_policy != "stretch":
-        b.refuse(f"keep_aspect_ratio_policy={keep_aspect_ratio_policy} is not resolved", "give the sizes outright")
     shape = b.outputs[0].shape
     where = [axis % x.rank for axis in axes] or list(range(x.rank))
-    given = dict(zip(where, b.array(scales, "scales"), strict=True)) if scales is not None and scales.shape[0] else {}
+    given: dict[int, float] = (
+        dict(zip(where, b.array(scales, "scales"), strict=True)) if scales is not None and scales.shape[0] else {}
+    )
+    if sizes is not None and keep_aspect_ratio_policy != "stretch":
+        ratios = [size / x.shape[axis] for axis, size in zip(where, b.integers(sizes, "sizes"), strict=True)]
+        given = dict.fromkeys(where, min(ratios) if keep_aspect_ratio_policy == "not_larger" else max(ratios))
     matrices: dict[int, Array] = {}
     for axis in where:
         scale = float(given.get(axis, shape[axis] / x.shape[axis]))
