@@ -1,0 +1,93 @@
+"""Why a Transpose remains: which two operators, neither of which can yield, disagree about a tensor."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import onnx_ir as ir
+
+from haversack.convert.targets.tflite.layout_blocks import Free, Slot
+from haversack.convert.targets.tflite.layout_labels import Labels
+from haversack.convert.targets.tflite.layout_rules import Pinned, Spatial
+from haversack.convert.targets.tflite.mincut import SINK, SOURCE
+
+Step = tuple[ir.Node, Slot]
+
+
+class Reasons:
+    """Explains the tensors that a solved labelling transposes.
+
+    Args:
+        labels: The problem.
+        sides: Its solution.
+    """
+
+    def __init__(self, labels: Labels, sides: Sequence[bool]):
+        self._labels = labels
+        self._sides = sides
+
+    def of(self, value: ir.Value) -> str:
+        """One sentence if `value` is made in one state and read in another, else empty."""
+        labels, sides = self._labels, self._sides
+        made = sides[labels.produced(value)]
+        if all(sides[term] == made for term in labels.readers(value)):
+            return ""
+        maker = value.producer()
+        if maker is None:
+            writes = f"input {value.name} keeps its order"
+        else:
+            writes = self._pinned((maker, Slot(True, value.index() or 0)), made)
+        for node, index in self._uses(value):
+            if sides[labels.of(node, Slot(False, index))] != made:
+                return f"{writes}; {self._pinned((node, Slot(False, index)), not made)}"
+        if value in labels.outputs and sides[labels.outputs[value]] != made:
+            return f"{writes}; output {value.name} keeps its order"
+        return f"{writes}; a nested graph reads {value.name} in its logical order"
+
+    def _uses(self, value: ir.Value) -> list[tuple[ir.Node, int]]:
+        uses = [(use.node, use.idx) for use in value.uses() if use.node in self._labels.terms]
+        return sorted(uses, key=lambda use: (self._labels.frames.position(use[0]), use[1]))
+
+    def _pinned(self, start: Step, state: bool) -> str:
+        """The nearest operator that forces `state`, found through operators in that state."""
+        queue, seen = deque([start]), {start[0]}
+        while queue:
+            node, slot = queue.popleft()
+            term = self._labels.of(node, slot)
+            if term in (SOURCE, SINK):
+                return self._describe(node)
+            for value in self._touched(node, term):
+                if value in self._labels.inputs and self._sides[self._labels.inputs[value]] == state:
+                    return f"input {value.name} keeps its order"
+                if value in self._labels.outputs and self._sides[self._labels.outputs[value]] == state:
+                    return f"output {value.name} keeps its order"
+                for step in self._steps(value):
+                    if step[0] not in seen and self._sides[self._labels.of(*step)] == state:
+                        seen.add(step[0])
+                        queue.append(step)
+        return f"{start[0].name} ({start[0].op_type}) is cheaper so"
+
+    def _touched(self, node: ir.Node, term: int) -> Iterator[ir.Value]:
+        for slot, own in self._labels.terms[node].items():
+            value = slot.value(node)
+            if own == term and len(set(self._labels.frames.frame(value))) == 2:
+                yield value
+
+    def _steps(self, value: ir.Value) -> Iterator[Step]:
+        maker = value.producer()
+        if maker is not None and maker in self._labels.terms:
+            yield maker, Slot(True, value.index() or 0)
+        for node, index in self._uses(value):
+            yield node, Slot(False, index)
+
+    def _describe(self, node: ir.Node) -> str:
+        kind = self._labels.frames.kinds[node]
+        what = f"{node.name} ({node.op_type})"
+        if isinstance(kind, Spatial):
+            return f"{what} is channels-last"
+        if isinstance(kind, Pinned):
+            return f"{what} keeps the logical order: {kind.reason}"
+        if isinstance(kind, Free):
+            return f"{what} is possible in one order only"
+        return what
