@@ -2,7 +2,8 @@
 
 Training pipelines resize with Pillow's filters, and a model judged on other pixels is judged on other inputs.
 Bilinear here is Pillow's `Image.Resampling.BILINEAR`: a triangle filter whose support grows with the reduction (so it
-antialiases), fixed-point weights of 22 bits, columns first, rounded to 8 bits between the two passes.
+antialiases), fixed-point weights of 22 bits, rounded to 8 bits between the two passes. The width is resized first,
+always; Pillow 13 takes the cheaper order, which moves some pixels by one level where both sides change.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def resize(image: Array, height: int, width: int, interpolation: Interpolation) 
         image: uint8 [H, W, C].
         height: Of the result, in pixels.
         width: Of the result, in pixels.
-        interpolation: `bilinear` as above; `nearest` takes the pixel whose centre is at or before the point
-            (x + 1/2) * W / width - 1/2, the floor of (x + 1/2) * W / width.
+        interpolation: `bilinear` as above; `nearest` takes column floor((x + 1/2) * W / width) for column x, with the
+            steps added up in double precision as Pillow does, which decides the ties.
 
     Returns:
         uint8 [height, width, C].
@@ -55,7 +56,9 @@ def _pass(image: Array, size: int) -> Array:
 
 @functools.lru_cache(maxsize=16)
 def _nearest(size: int, wanted: int) -> Array:
-    return ((2 * np.arange(wanted) + 1) * size) // (2 * wanted)
+    steps = np.full(wanted, size / wanted)
+    steps[0] /= 2
+    return np.cumsum(steps).astype(np.int64)
 
 
 @functools.lru_cache(maxsize=16)

@@ -46,7 +46,7 @@ def open_data(
     if not path.exists() and _FUNCTION.fullmatch(str(spec)):
         from haversack.convert.data.function import open_function
 
-        return open_function(str(spec), inputs, preprocess)
+        return open_function(str(spec), inputs)
     if not path.exists():
         raise DataError(f"no such data: {spec}")
     suffix = path.suffix.lower()

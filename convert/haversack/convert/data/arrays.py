@@ -134,6 +134,34 @@ def open_mapping(
     return ArrayDataset(arrays, inputs, preprocess, source="the arrays given", sha256=digest.hexdigest())
 
 
+def check_sample(
+    values: Mapping[str, object], label: object, inputs: Sequence[TensorSpec], source: str
+) -> tuple[Feeds, Array | None]:
+    """One sample as a `Dataset` gives it: the batch axis added where it is missing, everything checked.
+
+    Raises:
+        DataError: A name, dtype, shape, value or the label does not fit.
+    """
+    feeds: Feeds = {}
+    arrays = {str(name): np.asarray(value) for name, value in values.items()}
+    _check_names(arrays, inputs, source)
+    for spec in inputs:
+        array = arrays[spec.name]
+        if spec.shape and array.ndim == len(spec.shape) - 1:
+            array = array[None]
+        if spec.shape and not fits(array.shape, spec.shape):
+            raise DataError(
+                f"{source}: {spec.name}: expected {spec.dtype} {spell(spec.shape)}, "
+                f"found {array.dtype.name} {spell(array.shape)}; {_remedy(array, spec)}"
+            )
+        _check_array(array if spec.shape else array[None], spec, source)
+        feeds[spec.name] = np.ascontiguousarray(array)
+    if label is None:
+        return feeds, None
+    rows = max((len(array) for array in feeds.values() if array.ndim), default=1)
+    return feeds, _labels(np.asarray(label).reshape(-1), 1, rows, source)
+
+
 def _check_names(arrays: Mapping[str, Array], inputs: Sequence[TensorSpec], source: str) -> None:
     missing = [describe(spec) for spec in inputs if spec.name not in arrays]
     if missing:
