@@ -1,0 +1,62 @@
+"""Reading `.tflite` files, float or quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from haversack.convert.errors import SourceError
+from haversack.convert.sources.tensorflow import TF2ONNX_OPSET, first_line, plain, tensorflow, tidy, unique
+
+
+def read_tflite(path: Path) -> ir.Model:
+    """Read a TFLite file; quantized tensors come as QuantizeLinear/DequantizeLinear.
+
+    Inputs and outputs have their names in the file's signature where it has one, else the tensors' own.
+
+    Raises:
+        SourceError: TensorFlow is absent, the file is damaged, or an operator has no ONNX counterpart.
+    """
+    tensor_inputs, tensor_outputs, inputs, outputs = _interface(path)
+    with tensorflow(path.name):
+        import tf2onnx.convert
+
+        try:
+            proto, _ = tf2onnx.convert.from_tflite(
+                str(path), input_names=tensor_inputs, output_names=tensor_outputs, opset=TF2ONNX_OPSET
+            )
+        except Exception as error:
+            raise SourceError(f"{path.name} cannot be said in ONNX: {first_line(error)}") from None
+        model = tidy(proto, tensor_inputs, tensor_outputs, path.name)
+    for value, name in zip((*model.graph.inputs, *model.graph.outputs), (*inputs, *outputs), strict=True):
+        value.name = name
+    return model
+
+
+def _interface(path: Path) -> tuple[list[str], list[str], list[str], list[str]]:
+    """The main graph's inputs and outputs: their tensors' names, and the names a user knows them by."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    try:
+        model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+        graph = model.subgraphs[0]
+        tensor_inputs = [_tensor_name(graph, index) for index in graph.inputs]
+        tensor_outputs = [_tensor_name(graph, index) for index in graph.outputs]
+        signature = model.signatureDefs[0] if model.signatureDefs else None
+        inputs = _known_as(graph.inputs, tensor_inputs, signature.inputs if signature else ())
+        outputs = _known_as(graph.outputs, tensor_outputs, signature.outputs if signature else ())
+    except Exception as error:  # the generated reader checks nothing: any error means a damaged file
+        raise SourceError(f"{path.name} is a damaged TFLite file: {first_line(error)}; export it again") from None
+    return tensor_inputs, tensor_outputs, inputs, outputs
+
+
+def _tensor_name(graph: Any, index: int) -> str:
+    return str(graph.tensors[index].name.decode())
+
+
+def _known_as(indices: Sequence[int], tensors: Sequence[str], signature: Sequence[Any]) -> list[str]:
+    named = {entry.tensorIndex: entry.name.decode() for entry in signature}
+    return unique([named.get(index, plain(name)) for index, name in zip(indices, tensors, strict=True)])
