@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +18,9 @@ from haversack.runtimes.engines import Array
 
 WORTH = 0.1
 """Decibels that per-channel weights must gain over per-tensor ones: below that the smaller file wins."""
+
+CALIBRATION_SHARE = 0.8
+"""The part of the work, for the progress display, that calibration is."""
 
 
 def quantize(
@@ -43,7 +47,10 @@ def quantize(
         for member in group.members
         if isinstance(member, ir.Value)
     ]
-    seen = calibrate(model, wanted, data, progress)
+    watch: Progress | None = None
+    if progress is not None:
+        watch = partial(_first_part, progress)
+    seen = calibrate(model, wanted, data, watch)
     notes = _warnings(seen)
     weighted = [str(node.name) for node, kind in plan.nodes.items() if kind == "weighted"]
     if recipe.weights != "auto" or not weighted:
@@ -55,6 +62,10 @@ def quantize(
     floats = [node for node in model.graph if node not in plan.nodes and _is_float(node)]
     notes += [f"{node.name} ({node.op_type}) stays float32: no int8 kernel for it" for node in floats]
     return made, notes
+
+
+def _first_part(progress: Progress, fraction: float, phrase: str) -> None:
+    progress(CALIBRATION_SHARE * fraction, phrase)
 
 
 def _warnings(seen: Calibration) -> list[str]:
@@ -109,7 +120,7 @@ def _better(
     reference = _outputs(model, judged, seen)
     for step, per_channel in enumerate((False, True)):
         if progress is not None:
-            progress(0.9 + 0.05 * step, "choosing weight granularity")
+            progress(CALIBRATION_SHARE + (1 - CALIBRATION_SHARE) * step / 2, "choosing weight granularity")
         made[per_channel] = _insert(model, seen, recipe, dict.fromkeys(weighted, per_channel))
         noise[per_channel] = signal_to_noise(reference, _outputs(made[per_channel], judged, seen))
     best = noise[True] > noise[False] + WORTH

@@ -13,7 +13,7 @@ def blockers(model: ir.Model) -> list[Blocker]:
 
     The whole model is tried first. Where that fails each node is tried alone, in a model of its own.
     """
-    reason = _rejected(_light(model))
+    reason = _rejected(_serialized(model))
     if reason is None:
         return []
     opsets = dict(model.opset_imports)
@@ -25,8 +25,9 @@ def blockers(model: ir.Model) -> list[Blocker]:
     return found or [Blocker(str(model.graph.name or "graph"), "graph", f"onnxruntime: {reason}", "correct the model")]
 
 
-def _light(model: ir.Model) -> bytes:
-    return ir.to_proto(model).SerializeToString()
+def _serialized(model: ir.Model) -> bytes:
+    content: bytes = ir.to_proto(model).SerializeToString()
+    return content
 
 
 def _alone(node: ir.Node, opsets: dict[str, int], ir_version: int) -> bytes:
@@ -42,7 +43,8 @@ def _alone(node: ir.Node, opsets: dict[str, int], ir_version: int) -> bytes:
             graph.input.append(ir.to_proto(value))
     graph.output.extend(ir.to_proto(value) for value in node.outputs if value.name)
     imports = [onnx.OperatorSetIdProto(domain=domain, version=version) for domain, version in opsets.items()]
-    return onnx.ModelProto(ir_version=ir_version, graph=graph, opset_import=imports).SerializeToString()
+    content: bytes = onnx.ModelProto(ir_version=ir_version, graph=graph, opset_import=imports).SerializeToString()
+    return content
 
 
 def _rejected(model: bytes) -> str | None:

@@ -83,7 +83,7 @@ def share_initializers(graph: ir.Graph) -> None:
         tensor = value.const_value
         if tensor is None or tensor.dtype == ir.DataType.STRING or value.is_graph_output() or value.is_graph_input():
             continue
-        key = (tensor.dtype, tuple(int(size) for size in tensor.shape), tensor.tobytes())
+        key = (tensor.dtype, tensor.numpy().shape, tensor.tobytes())
         kept = first.setdefault(key, value)
         if kept is not value:
             value.replace_all_uses_with(kept)
