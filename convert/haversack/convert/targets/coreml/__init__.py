@@ -35,12 +35,13 @@ class CoreML:
 
     def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:
         """Every reason why `model`, compressed by `recipe`, cannot be lowered; the lowering itself is tried."""
-        if refusal := _refusal(recipe, options):
+        ios = _ios(model, recipe, options)
+        if refusal := _refusal(recipe, ios, options):
             return [refusal]
         from haversack.convert.targets.coreml.lower import lower
 
         half = recipe == "fp16"
-        return lower(model, _ios(recipe, options), half=half, float32_nodes=options.float32_nodes).blockers
+        return lower(model, ios, half=half, float32_nodes=options.float32_nodes).blockers
 
     def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
         """Lower `model` and save it as the package `path`.
@@ -48,13 +49,13 @@ class CoreML:
         Raises:
             UnsupportedError: Core ML cannot hold the model; nothing was written.
         """
-        if refusal := _refusal(recipe, options):
+        ios = _ios(model, recipe, options)
+        if refusal := _refusal(recipe, ios, options):
             raise UnsupportedError(self.name, [refusal])
         from haversack.convert.targets.coreml.layers import layers
         from haversack.convert.targets.coreml.lower import lower
         from haversack.convert.targets.coreml.write import write
 
-        ios = _ios(recipe, options)
         lowered = lower(model, ios, half=recipe == "fp16", float32_nodes=options.float32_nodes)
         if lowered.blockers:
             raise UnsupportedError(self.name, lowered.blockers)
@@ -67,27 +68,28 @@ class CoreML:
         )
 
 
-def _ios(recipe: str, options: Options) -> int:
-    """The deployment target asked for, or the oldest that holds the recipe.
+def _ios(model: ir.Model, recipe: str, options: Options) -> int:
+    """The deployment target asked for, or the oldest that holds the model: 17 where activations are quantized.
 
     Raises:
         UsageError: There is no such deployment target.
     """
     if options.deployment_target is None:
-        return 17 if recipe == "int8" else 16
+        quantized = recipe == "int8" or any(node.op_type == "QuantizeLinear" for node in model.graph)
+        return 17 if quantized else 16
     if options.deployment_target not in DEPLOYMENT_TARGETS:
         known = ", ".join(DEPLOYMENT_TARGETS)
         raise UsageError(f"unknown deployment target {options.deployment_target!r}; known are {known}")
     return DEPLOYMENT_TARGETS[options.deployment_target]
 
 
-def _refusal(recipe: str, options: Options) -> Blocker | None:
+def _refusal(recipe: str, ios: int, options: Options) -> Blocker | None:
     """Why the recipe as a whole cannot be held, if so."""
     if recipe == "int8-dynamic":
         reason = "Core ML has no integer arithmetic to quantize inputs for at run time"
         return Blocker("recipe", recipe, reason, "compress by int8-weights")
-    if recipe == "int8" and _ios(recipe, options) < 17:
-        reason = f"quantized activations need iOS 17, the deployment target is {options.deployment_target}"
+    if recipe == "int8" and ios < 17:
+        reason = f"quantized activations need iOS 17, the deployment target is iOS {ios}"
         return Blocker("recipe", recipe, reason, "compress by int8-weights, or raise the deployment target")
     if options.io_dtype != "float32":
         reason = f"Core ML has no {options.io_dtype} inputs and outputs"

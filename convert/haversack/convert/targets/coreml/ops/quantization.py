@@ -57,10 +57,15 @@ def dequantize_linear(
     if x.array is not None and x.dtype == np.int32:
         return _dequantized(x.array, b.array(scale, "scale"), None, axis)
     scales, zeros = _parameters(b, x, scale, zero_point, block_size, x.dtype)
+    if x.var is not None and b.kind(x.var) == "int32":
+        # A quantized model input: Core ML has it as int32, which `dequantize` does not take.
+        shape = (-1,) + (1,) * (x.rank - 1 - axis % x.rank) if scales.ndim else ()
+        centered = b.op("sub", x=x.var, y=zeros.astype(np.int32).reshape(shape))
+        return b.op("mul", x=b.cast(centered, b.float_name), y=scales.reshape(shape))
     if x.array is None:
         return b.raw(
             "dequantize",
-            input=_quantized(b, x),
+            input=x.var,
             scale=b.constant(scales),
             zero_point=None if not zeros.any() and x.dtype == np.int8 else b.constant(zeros, exact=True),
             axis=b.constant(axis % x.rank) if scales.ndim else None,
@@ -76,12 +81,6 @@ def dequantize_linear(
     )
     array = _dequantized(x.array, scales, zeros, axis)
     return Value(x.name, x.shape, np.dtype(np.float32), array=array, var=var)
-
-
-def _quantized(b: Builder, x: Value) -> Var:
-    if x.var is None or b.kind(x.var) not in ("int8", "uint8"):
-        b.refuse(f"its input {x.name!r} is not the output of a QuantizeLinear", "quantize floats in the model")
-    return x.var
 
 
 def _dequantized(array: Array, scale: Array, zero_point: Array | None, axis: int) -> Array:
