@@ -126,7 +126,8 @@ class Evaluator:
             results = self._run_block(self._plan, environment)
         self.anomalies = tuple(self._found)
         named = dict(zip(self._plan.outputs, results, strict=True))
-        order = [feature.name for feature in self.program.outputs if feature.name in named] or list(named)
+        described = [feature.name for feature in self.program.outputs]
+        order = described if named.keys() == set(described) else list(named)
         return {name: named[name] for name in order}
 
     def run_operation(self, output: str, feeds: Mapping[str, Any]) -> dict[str, Any]:

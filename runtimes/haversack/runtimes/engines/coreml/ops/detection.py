@@ -55,7 +55,7 @@ def non_maximum_suppression(
 def _suppress(
     boxes: Array, scores: Array, iou: float, threshold: float | None, most: int, per_class: bool
 ) -> list[int]:
-    """Return the indices of the boxes kept, in order of score."""
+    """Return the indices of the boxes kept, in order of score; never none: the best box survives its threshold."""
     best, classes = scores.max(axis=1), scores.argmax(axis=1)
     kept: list[int] = []
     for index in np.argsort(-best, kind="stable"):
@@ -64,7 +64,7 @@ def _suppress(
         rivals = [k for k in kept if not per_class or classes[k] == classes[index]]
         if not rivals or (_overlap(boxes[index], boxes[rivals]) <= np.float32(iou)).all():
             kept.append(int(index))
-    return kept
+    return kept or [int(best.argmax())]
 
 
 def _overlap(box: Array, others: Array) -> Array:

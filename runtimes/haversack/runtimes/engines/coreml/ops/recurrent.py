@@ -15,6 +15,7 @@ from haversack.runtimes.engines.coreml.ops.activation import logistic
 from haversack.runtimes.engines.coreml.registry import op
 from haversack.runtimes.errors import EngineError
 
+# MIL names no parameters for these: hard_sigmoid has ONNX's and Keras' slope 0.2, scaled_tanh is scaled by 1.
 ACTIVATIONS: dict[str, Callable[[Array], Any]] = {
     "sigmoid": logistic,
     "tanh": np.tanh,
@@ -22,7 +23,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Any]] = {
     "linear": lambda x: x,
     "hard_sigmoid": lambda x: np.clip(np.float32(0.2) * x + np.float32(0.5), 0, 1),
     "sigmoid_hard": lambda x: np.clip(np.float32(0.2) * x + np.float32(0.5), 0, 1),
-    "scaled_tanh": lambda x: np.float32(1.7159) * np.tanh(np.float32(2 / 3) * x),
+    "scaled_tanh": np.tanh,
 }
 
 
@@ -98,10 +99,9 @@ def gru(
         reset = gate(item @ w_r.T + i_r + hidden @ r_r.T + b_r)
         update = gate(item @ w_z.T + i_z + hidden @ r_z.T + b_z)
         if reset_after:
-            inner = reset * (hidden @ r_o.T + b_o)
+            new = function(item @ w_o.T + i_o + reset * (hidden @ r_o.T + b_o))
         else:
-            inner = (reset * hidden) @ r_o.T + b_o
-        new = function(item @ w_o.T + i_o + inner)
+            new = function(item @ w_o.T + i_o + (reset * hidden) @ r_o.T + b_o)
         hidden = (1 - update) * new + update * hidden
         steps.append(hidden)
     return _sequence(steps, direction, output_sequence), hidden
@@ -160,7 +160,10 @@ def _lstm(
     functions: tuple[Callable[[Array], Any], ...],
     clip: float | None,
 ) -> tuple[list[Array], Array, Array]:
-    """Run one direction; a peephole lets the gates see the cell (the output gate the new one)."""
+    """Run one direction.
+
+    A peephole lets the gates see the cell, the output gate the new one. `clip` limits the new cell.
+    """
     gate, candidate, output = functions
     weight_ih, weight_hh, bias, peephole = weights
     peep_i, peep_f, peep_o = np.split(peephole, 3) if peephole is not None else (None, None, None)
@@ -172,10 +175,9 @@ def _lstm(
         i, f, o, z = np.split(gates, 4, axis=-1)
         if peep_i is not None and peep_f is not None:
             i, f = i + peep_i * cell, f + peep_f * cell
-        z = candidate(z)
+        cell = gate(f) * cell + gate(i) * candidate(z)
         if clip is not None:
-            z = np.clip(z, -np.float32(clip), np.float32(clip))
-        cell = gate(f) * cell + gate(i) * z
+            cell = np.clip(cell, -np.float32(clip), np.float32(clip))
         if peep_o is not None:
             o = o + peep_o * cell
         hidden = gate(o) * output(cell)

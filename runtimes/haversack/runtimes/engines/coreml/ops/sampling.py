@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from haversack.runtimes.engines import Array
-from haversack.runtimes.engines.coreml.ops.resize import grid_points
 from haversack.runtimes.engines.coreml.registry import op
 from haversack.runtimes.errors import EngineError
 
@@ -46,8 +45,8 @@ def crop_resize(
     corners = corners * np.float32(spatial_scale)
     result = np.empty((len(boxes), images.shape[1], x.shape[1], target_height, target_width), np.float32)
     for number, (top, left, bottom, right) in enumerate(corners.astype(np.float64)):
-        rows = _points(top, bottom, target_height, sampling_mode, x.shape[2])
-        columns = _points(left, right, target_width, sampling_mode, x.shape[3])
+        rows = _points(top, bottom, target_height, sampling_mode)
+        columns = _points(left, right, target_width, sampling_mode)
         for slot, image in enumerate(images[number]):
             grid = np.broadcast_arrays(columns[None, :], rows[:, None])
             result[number, slot] = bilinear(x[image], grid[0], grid[1], "constant", pad_value)
@@ -65,22 +64,20 @@ def _corners(boxes: Array, mode: str) -> Array:
     return np.stack([first, second, third, fourth], axis=1)
 
 
-def _points(start: float, end: float, count: int, mode: str, size: int) -> Array:
-    """Return where the samples of a box from `start` to `end` fall on a dimension of `size` elements."""
-    extent = end - start
-    if mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "OFFSET_CORNERS", "UNALIGN_CORNERS", "DEFAULT"):
-        index = np.arange(count)
-        if mode == "ALIGN_CORNERS" and count == 1:
-            return np.array([start + extent / 2])
-        if mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
-            return start + index * (extent / max(count - 1, 1))
-        if mode == "DEFAULT":
-            return start + index * ((extent + 1) / count)
-        if mode == "OFFSET_CORNERS":
-            delta = max(1.0, extent) / count
-            return start + (index + 0.5) * delta
+def _points(start: float, end: float, count: int, mode: str) -> Array:
+    """Return where the samples of a box from `start` to `end` fall, as `resize.grid_points` does for a whole image."""
+    extent, index = end - start, np.arange(count)
+    if mode == "ALIGN_CORNERS" and count == 1:
+        return np.array([start + extent / 2])
+    if mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
+        return start + index * (extent / max(count - 1, 1))
+    if mode == "DEFAULT":
+        return start + index * ((extent + 1) / count)
+    if mode == "OFFSET_CORNERS":
+        return start + (index + 0.5) * (max(1.0, extent) / count)
+    if mode == "UNALIGN_CORNERS":
         return start + (index + 0.5) * ((extent + 1) / count) - 0.5
-    return grid_points(size, count, mode)
+    raise EngineError(f"the sampling mode {mode} is not known")
 
 
 def bilinear(image: Array, columns: Array, rows: Array, padding_mode: str, padding_value: float) -> Array:
@@ -145,7 +142,7 @@ def resample(
     rows = _pixels(coordinates[..., 1], x.shape[2], coordinates_mode, align_corners)
     if sampling_mode == "nearest":
         sampled = [
-            pick(image, np.rint(c), np.rint(r), padding_mode, padding_value)
+            pick(image, np.floor(c + np.float32(0.5)), np.floor(r + np.float32(0.5)), padding_mode, padding_value)
             for image, c, r in zip(x, columns, rows, strict=True)
         ]
     elif sampling_mode == "bilinear":
