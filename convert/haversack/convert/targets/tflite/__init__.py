@@ -1,0 +1,79 @@
+"""The TFLite target: hub graph → `.tflite`, written directly, run by LiteRT.
+
+lower.py     the driver: layout, quantized view, one lowering a node
+layout.py    channels-first to channels-last, as one exact optimisation
+ops/         the lowerings, a family a file
+builder.py   what lowerings build with; steps.py the single steps they are composed of
+kernels.py   which element types each kernel takes, in which version
+fuse.py      what one operator can do that several were emitted for
+write.py     the FlatBuffer; schema.py its tables
+layers.py    the map back to the hub; extract.py cuts layers out of a file
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from haversack.convert.errors import Blocker, UnsupportedError
+from haversack.convert.targets import Options, Written
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from haversack.convert.targets.tflite.graph import Graph
+
+
+class TFLite:
+    """Implements `haversack.convert.targets.Target`."""
+
+    name = "tflite"
+    suffix = ".tflite"
+    recipes = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights")
+
+    def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:
+        """Every reason why `model`, compressed by `recipe`, cannot be lowered; empty means it can."""
+        from haversack.convert.targets.tflite.lower import lower
+
+        return lower(model, options).blockers
+
+    def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
+        """Lower the compressed hub graph `model` and write the artifact at `path`; `model` is not changed.
+
+        Raises:
+            UnsupportedError: The target cannot hold the model; nothing was written.
+        """
+        from haversack.convert.targets.tflite import runtimes
+        from haversack.convert.targets.tflite.fuse import fuse
+        from haversack.convert.targets.tflite.kernels import version
+        from haversack.convert.targets.tflite.layers import layers
+        from haversack.convert.targets.tflite.lower import lower
+        from haversack.convert.targets.tflite.write import serialize
+
+        lowered = lower(model, options)
+        if lowered.blockers:
+            raise UnsupportedError(self.name, lowered.blockers)
+        fuse(lowered.graph)
+        data, index = serialize(lowered.graph)
+        path.write_bytes(data)
+        return Written(
+            path,
+            layers=layers(lowered.graph, lowered.places, index),
+            notes=tuple([*lowered.notes, *_memory_note(lowered.graph)]),
+            min_runtime=runtimes.minimum((op.code, version(op)) for op in lowered.graph.operators),
+        )
+
+
+def _memory_note(graph: Graph) -> list[str]:
+    """What constants that are widened at start cost: LiteRT keeps the float32 copy beside the file."""
+    widened = [
+        op.outputs[0].size * 4
+        for op in graph.operators
+        if op.code == "DEQUANTIZE" and op.inputs[0] is not None and op.inputs[0].constant
+    ]
+    if not widened:
+        return []
+    return [f"{len(widened)} constants are widened at start to {sum(widened):,} bytes of float32 in memory."]
+
+
+TARGET = TFLite()

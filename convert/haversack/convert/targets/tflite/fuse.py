@@ -1,0 +1,203 @@
+"""Fusions: what one TFLite operator can do that several were emitted for. Each is exact, float and int8 alike.
+
+`ORDER` lists them; each takes the graph and rewrites it in place. A tensor that the model outputs, or that a second
+operator reads, is never fused away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from haversack.convert.targets.tflite.graph import Graph, Operator, Tensor
+from haversack.convert.targets.tflite.ops.window import Window, same_padding
+from haversack.convert.targets.tflite.schema import ACTIVATIONS, SAME, VALID
+
+CARRY_ACTIVATION = frozenset(
+    [
+        "ADD",
+        "AVERAGE_POOL_2D",
+        "CONV_2D",
+        "CONV_3D",
+        "DEPTHWISE_CONV_2D",
+        "DIV",
+        "FULLY_CONNECTED",
+        "MAX_POOL_2D",
+        "MUL",
+        "SUB",
+    ]
+)
+"""Operators that apply an activation to their result. (TRANSPOSE_CONV does in its version 4 only.)"""
+
+TAKE_BIAS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
+"""Operators with an optional bias, and the weights' axis that it runs along."""
+
+
+@dataclass
+class _View:
+    """Who makes and who reads what, at one moment."""
+
+    graph: Graph
+
+    def __post_init__(self) -> None:
+        self.producers = self.graph.producers()
+        self.uses = self.graph.uses()
+
+    def sole_producer(self, tensor: Tensor | None) -> Operator | None:
+        """What computes `tensor`, if the operator at hand is its only reader."""
+        if tensor is None or self.uses.get(id(tensor)) != 1:
+            return None
+        return self.producers.get(id(tensor))
+
+
+def merge_reshapes(graph: Graph) -> None:
+    """Given RESHAPE(RESHAPE(x)), result RESHAPE(x); a RESHAPE to the shape x had is x."""
+    view = _View(graph)
+    outputs = {id(tensor) for _, tensor in graph.outputs}
+    renamed: dict[int, Tensor] = {}
+    for operator in list(graph.operators):
+        operator.inputs = [t if t is None else renamed.get(id(t), t) for t in operator.inputs]
+        if operator.code != "RESHAPE":
+            continue
+        before = view.sole_producer(operator.inputs[0])
+        if before is not None and before.code == "RESHAPE":
+            operator.inputs[0] = before.inputs[0]
+            graph.operators.remove(before)
+        source, result = operator.inputs[0], operator.outputs[0]
+        if source is not None and source.shape == result.shape and id(result) not in outputs:
+            renamed[id(result)] = source
+            graph.operators.remove(operator)
+
+
+def pad_into_convolution(graph: Graph) -> None:
+    """Given PAD of zeros → convolution with VALID, result the convolution with SAME, where SAME pads as much."""
+    view = _View(graph)
+    for operator in graph.operators:
+        if operator.code not in ("CONV_2D", "DEPTHWISE_CONV_2D") or operator.options.get("padding") != VALID:
+            continue
+        pad = view.producers.get(id(operator.inputs[0]))
+        if pad is None or pad.code != "PAD":
+            continue
+        source, table, kernel = pad.inputs[0], pad.inputs[1], operator.inputs[1]
+        if source is None or kernel is None or table is None or table.data is None:
+            continue
+        edges = [(int(before), int(after)) for before, after in table.data]
+        window = Window(
+            kernel.shape[1:3],
+            (operator.options["stride_h"], operator.options["stride_w"]),
+            (operator.options["dilation_h_factor"], operator.options["dilation_w_factor"]),
+        )
+        if edges[0] == edges[3] == (0, 0) and same_padding(window, source.shape[1:3]) == edges[1:3]:
+            operator.inputs[0] = source
+            operator.options["padding"] = SAME
+
+
+def merge_pads(graph: Graph) -> None:
+    """Given PAD(PAD(x)) of zeros, result one PAD."""
+    view = _View(graph)
+    for operator in graph.operators:
+        before = view.sole_producer(operator.inputs[0]) if operator.code == "PAD" else None
+        if before is None or before.code != "PAD":
+            continue
+        tables = [op.inputs[1] for op in (before, operator)]
+        sums = [t.data for t in tables if t is not None and t.data is not None]
+        if len(sums) == 2:
+            total = sums[0] + sums[1]
+            operator.inputs = [before.inputs[0], Tensor(tuple(total.shape), "int32", total)]
+            graph.operators.remove(before)
+
+
+def bias_into_producer(graph: Graph) -> None:
+    """Given ADD(convolution or FULLY_CONNECTED without bias, constant a channel), result the operator with bias."""
+    view = _View(graph)
+    for operator in list(graph.operators):
+        if operator.code != "ADD" or operator.outputs[0].dtype != "float32":
+            continue
+        for tensor, addend in (operator.inputs, operator.inputs[::-1]):
+            producer = view.sole_producer(tensor)
+            if producer is None or addend is None or addend.data is None or producer.code not in TAKE_BIAS:
+                continue
+            weights = producer.inputs[1]
+            channels = producer.outputs[0].shape[-1]
+            bias = producer.inputs[2] if len(producer.inputs) > 2 else None
+            fits = addend.size == channels and (not addend.shape or addend.shape[-1] == channels)
+            if bias is None and fits and weights is not None and operator.outputs[0].shape == producer.outputs[0].shape:
+                flat = Tensor((channels,), "float32", addend.value().reshape(-1))
+                producer.inputs = [*producer.inputs[:2], flat]
+                producer.outputs = operator.outputs
+                graph.operators.remove(operator)
+                view = _View(graph)
+                break
+
+
+def activation_into_producer(graph: Graph) -> None:
+    """Given ADD, a convolution, … → RELU, RELU6 or RELU_N1_TO_1, result the operator with that activation."""
+    view = _View(graph)
+    for operator in list(graph.operators):
+        if operator.code not in ACTIVATIONS:
+            continue
+        producer = view.sole_producer(operator.inputs[0])
+        if producer is None or producer.code not in CARRY_ACTIVATION:
+            continue
+        if producer.options.get("fused_activation_function"):
+            continue
+        before, after = producer.outputs[0], operator.outputs[0]
+        same = before.quantization is after.quantization is None or (
+            before.quantization is not None and before.quantization.same(after.quantization)
+        )
+        if before.dtype == after.dtype and before.dtype in ("float32", "int8") and same:
+            producer.options = {**producer.options, "fused_activation_function": ACTIVATIONS[operator.code]}
+            producer.outputs = operator.outputs
+            graph.operators.remove(operator)
+            view = _View(graph)
+
+
+def flatten_into_fully_connected(graph: Graph) -> None:
+    """Given RESHAPE → FULLY_CONNECTED, result FULLY_CONNECTED: it takes its input as rows of the right length anyway."""
+    view = _View(graph)
+    for operator in list(graph.operators):
+        if operator.code != "FULLY_CONNECTED" or operator.options.get("keep_num_dims"):
+            continue
+        before = view.sole_producer(operator.inputs[0])
+        if before is not None and before.code == "RESHAPE":
+            source, weights = before.inputs[0], operator.inputs[1]
+            if (
+                source is not None
+                and weights is not None
+                and source.shape
+                and source.shape[0] == operator.outputs[0].shape[0]
+            ):
+                operator.inputs[0] = source
+                graph.operators.remove(before)
+
+
+def drop_dead(graph: Graph) -> None:
+    """Operators that no output depends on."""
+    needed = {id(tensor) for _, tensor in graph.outputs}
+    kept = []
+    for operator in reversed(graph.operators):
+        if any(id(tensor) in needed for tensor in operator.outputs):
+            kept.append(operator)
+            needed.update(id(tensor) for tensor in operator.activations)
+    graph.operators = kept[::-1]
+
+
+ORDER: tuple[Callable[[Graph], None], ...] = (
+    drop_dead,  # so that what nothing needs does not count as a reader
+    merge_reshapes,
+    merge_pads,
+    pad_into_convolution,
+    bias_into_producer,  # before the activation that follows it
+    activation_into_producer,
+    flatten_into_fully_connected,
+    drop_dead,  # PADs that no operator reads any more
+)
+
+
+def fuse(graph: Graph) -> None:
+    """Run every fusion once."""
+    for step in ORDER:
+        step(graph)
+
+
+__all__ = ["ORDER", "fuse"]

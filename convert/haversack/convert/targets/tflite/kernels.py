@@ -1,0 +1,358 @@
+"""Which element types LiteRT's builtin kernels take, and the lowest operator version that has each.
+
+A row says what the kernel computes *right*, which is less than what it loads: `tests/tflite/test_kernels.py` runs every
+row, every element type of it, with and without XNNPACK, and compares values. An int8 or uint8 tensor without
+quantization is never given to an arithmetic kernel (it would be taken for a quantized one), so `plain` lists those types
+only for kernels that move data.
+
+Versions are those under which the kernels were published (`op_version.cc` and `runtime_version.cc` of TensorFlow Lite).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from haversack.convert.targets.tflite.graph import Operator, Quantization, per_tensor
+
+Int8 = Literal["same", "free", "fixed"]
+
+F32 = frozenset({"float32"})
+F32_I32 = F32 | {"int32"}
+F32_I = F32 | {"int32", "int64"}
+MOVES = frozenset({"float32", "int32", "int64", "uint8", "int8", "int16", "bool"})
+BOOL = frozenset({"bool"})
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What one builtin operator takes.
+
+    Attributes:
+        plain: Element types of its data inputs, taken as the numbers they are.
+        int8: How it runs on quantized int8: `same`, input and output share one scale; `free`, the output has its own;
+            `fixed`, the output has that of `FIXED_SCALES`; None, not at all (or not right).
+        data: Positions of its data inputs (the others are shapes, axes, indices, conditions); None means all.
+        weights: Positions that may be quantized per channel, or be an int32 bias.
+        max_rank: The most axes any input may have, None for no limit below 8.
+    """
+
+    plain: frozenset[str]
+    int8: Int8 | None = None
+    data: tuple[int, ...] | None = None
+    weights: tuple[int, ...] = ()
+    max_rank: int | None = None
+
+    def data_inputs(self, count: int) -> tuple[int, ...]:
+        """Positions of the data inputs among `count` inputs."""
+        return tuple(range(count)) if self.data is None else tuple(n for n in self.data if n < count)
+
+
+FIXED_SCALES: Final[dict[str, Quantization]] = {
+    "SOFTMAX": per_tensor(1 / 256, -128),
+    "LOGISTIC": per_tensor(1 / 256, -128),
+    "TANH": per_tensor(1 / 128, 0),
+    "LOG_SOFTMAX": per_tensor(16 / 256, 127),
+    "L2_NORMALIZATION": per_tensor(1 / 128, 0),
+}
+"""Output scale and zero point that the TFLite 8-bit specification fixes."""
+
+PROMOTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "bool": ("int32", "float32"),
+    "int8": ("int32", "int64", "float32"),
+    "uint8": ("int32", "int64", "float32"),
+    "int16": ("int32", "int64", "float32"),
+    "uint16": ("int32", "int64", "float32"),
+    "uint32": ("int64",),
+    "int32": ("int64",),
+    "int64": ("int32",),
+    "float16": ("float32",),
+    "float64": ("float32",),
+}
+"""What to cast to where a kernel lacks a type: first choice first. The narrowing ones are noted for the user."""
+
+KERNELS: Final[dict[str, Kernel]] = {
+    # arithmetic
+    "ADD": Kernel(F32_I, "free", max_rank=6),
+    "SUB": Kernel(F32_I, "free", max_rank=5),
+    "MUL": Kernel(F32_I, "free", max_rank=6),
+    "DIV": Kernel(F32_I32, max_rank=5),
+    "FLOOR_DIV": Kernel(F32_I32, max_rank=4),
+    "FLOOR_MOD": Kernel(F32_I, max_rank=4),
+    "POW": Kernel(F32_I32, max_rank=4),
+    "MAXIMUM": Kernel(F32_I, "same", max_rank=5),
+    "MINIMUM": Kernel(F32_I, "same", max_rank=5),
+    "SQUARED_DIFFERENCE": Kernel(F32_I32, "free", max_rank=4),
+    "ABS": Kernel(F32_I32),
+    "NEG": Kernel(F32_I),
+    "EXP": Kernel(F32),
+    "LOG": Kernel(F32),
+    "SQRT": Kernel(F32),
+    "RSQRT": Kernel(F32),
+    "SQUARE": Kernel(F32),
+    "SIN": Kernel(F32),
+    "COS": Kernel(F32),
+    "FLOOR": Kernel(F32),
+    "CEIL": Kernel(F32),
+    "ROUND": Kernel(F32),
+    "SIGN": Kernel(F32),
+    "ATAN2": Kernel(F32),
+    "CUMSUM": Kernel(F32_I, data=(0,)),
+    # comparison and logic
+    "EQUAL": Kernel(F32_I | BOOL, max_rank=4),
+    "NOT_EQUAL": Kernel(F32_I | BOOL, max_rank=4),
+    "GREATER": Kernel(F32_I, max_rank=4),
+    "GREATER_EQUAL": Kernel(F32_I, max_rank=4),
+    "LESS": Kernel(F32_I, max_rank=4),
+    "LESS_EQUAL": Kernel(F32_I, max_rank=4),
+    "LOGICAL_AND": Kernel(BOOL, max_rank=4),
+    "LOGICAL_OR": Kernel(BOOL, max_rank=4),
+    "LOGICAL_NOT": Kernel(BOOL),
+    "SELECT_V2": Kernel(MOVES, "same", data=(1, 2), max_rank=5),
+    # activations
+    "RELU": Kernel(F32, "free"),
+    "RELU6": Kernel(F32, "free"),
+    "RELU_N1_TO_1": Kernel(F32, "free"),
+    "RELU_0_TO_1": Kernel(F32, "free"),
+    "LEAKY_RELU": Kernel(F32, "free"),
+    "PRELU": Kernel(F32, "free", max_rank=4),
+    "ELU": Kernel(F32, "free"),
+    "GELU": Kernel(F32, "free"),
+    "HARD_SWISH": Kernel(F32, "free"),
+    "LOGISTIC": Kernel(F32, "fixed"),
+    "TANH": Kernel(F32, "fixed"),
+    "SOFTMAX": Kernel(F32, "fixed"),
+    "LOG_SOFTMAX": Kernel(F32, "fixed"),
+    # weights
+    "CONV_2D": Kernel(F32, "free", weights=(1, 2), max_rank=4),
+    "DEPTHWISE_CONV_2D": Kernel(F32, "free", weights=(1, 2), max_rank=4),
+    "TRANSPOSE_CONV": Kernel(F32, "free", data=(1, 2, 3), weights=(1, 3), max_rank=4),
+    "CONV_3D": Kernel(F32, max_rank=5),
+    "FULLY_CONNECTED": Kernel(F32, "free", weights=(1, 2)),
+    "BATCH_MATMUL": Kernel(F32, "free", max_rank=5),
+    # windows and normalizations
+    "AVERAGE_POOL_2D": Kernel(F32, "same", max_rank=4),
+    "MAX_POOL_2D": Kernel(F32, "same", max_rank=4),
+    "L2_POOL_2D": Kernel(F32, max_rank=4),
+    "L2_NORMALIZATION": Kernel(F32, "fixed", max_rank=4),
+    "LOCAL_RESPONSE_NORMALIZATION": Kernel(F32, max_rank=4),
+    # reductions
+    "MEAN": Kernel(F32_I, "free", data=(0,)),
+    "SUM": Kernel(F32_I, "free", data=(0,)),
+    "REDUCE_MAX": Kernel(F32_I, "same", data=(0,)),
+    "REDUCE_MIN": Kernel(F32_I, "same", data=(0,)),
+    "REDUCE_PROD": Kernel(F32_I, data=(0,)),
+    "ARG_MAX": Kernel(F32_I32, "same", data=(0,)),
+    "ARG_MIN": Kernel(F32_I32, "same", data=(0,)),
+    "TOPK_V2": Kernel(F32_I, "same", data=(0,)),
+    # moves
+    "RESHAPE": Kernel(MOVES | {"float16", "float64", "uint16", "uint32", "uint64"}, "same", data=(0,)),
+    "TRANSPOSE": Kernel(MOVES, "same", data=(0,), max_rank=6),
+    "CONCATENATION": Kernel(MOVES, "same"),
+    "SPLIT": Kernel(MOVES - {"int64", "bool"}, "same", data=(1,)),
+    "SPLIT_V": Kernel(MOVES - {"bool"}, "same", data=(0,)),
+    "SLICE": Kernel(MOVES, "same", data=(0,), max_rank=5),
+    "STRIDED_SLICE": Kernel(MOVES, "same", data=(0,), max_rank=5),
+    "REVERSE_V2": Kernel(MOVES, "same", data=(0,), max_rank=8),
+    "PAD": Kernel(MOVES - {"bool"}, "same", data=(0,), max_rank=5),
+    "PADV2": Kernel(MOVES - {"bool"}, "same", data=(0, 2), max_rank=5),
+    "MIRROR_PAD": Kernel(MOVES - {"bool", "int16"}, "same", data=(0,)),
+    "TILE": Kernel(MOVES - {"int16"}, "same", data=(0,)),
+    "BROADCAST_TO": Kernel(MOVES, "same", data=(0,), max_rank=8),
+    "GATHER": Kernel(MOVES, "same", data=(0,)),
+    "GATHER_ND": Kernel(MOVES, "same", data=(0,)),
+    "SCATTER_ND": Kernel(MOVES - {"bool", "int16"}, data=(1,)),
+    "ONE_HOT": Kernel(F32_I | BOOL, data=(2, 3)),
+    "DEPTH_TO_SPACE": Kernel(F32_I | {"int8", "uint8"}, "same", max_rank=4),
+    "SPACE_TO_DEPTH": Kernel(F32_I | {"int8", "uint8"}, "same", max_rank=4),
+    "RESIZE_BILINEAR": Kernel(F32, "same", data=(0,), max_rank=4),
+    "RESIZE_NEAREST_NEIGHBOR": Kernel(F32, "same", data=(0,), max_rank=4),
+    # conversions, which the builder emits itself
+    "CAST": Kernel(MOVES),
+    "QUANTIZE": Kernel(F32),
+    "DEQUANTIZE": Kernel(F32),
+}
+
+
+def _convolution(plain: int, hybrid: int, hybrid_per_channel: int, int8: int) -> Callable[[Operator], int]:
+    def rule(operator: Operator) -> int:
+        data, weights = operator.inputs[0], operator.inputs[1]
+        if data is None or weights is None or weights.dtype != "int8":
+            dilated = any(operator.options.get(f"dilation_{side}_factor", 1) != 1 for side in "wh")
+            return 2 if dilated and operator.code == "DEPTHWISE_CONV_2D" else plain
+        if data.dtype == "int8":
+            return int8
+        per_channel = weights.quantization is not None and weights.quantization.per_channel
+        return hybrid_per_channel if per_channel else hybrid
+
+    return rule
+
+
+def _fully_connected(operator: Operator) -> int:
+    data, weights = operator.inputs[0], operator.inputs[1]
+    per_channel = weights is not None and weights.quantization is not None and weights.quantization.per_channel
+    hybrid = data is not None and weights is not None and data.dtype == "float32" and weights.dtype == "int8"
+    if per_channel:
+        return 12
+    if hybrid and operator.options.get("asymmetric_quantize_inputs"):
+        return 9
+    if len(operator.inputs) < 3 or operator.inputs[2] is None:
+        return 6
+    if operator.options.get("keep_num_dims"):
+        return 5
+    if data is not None and data.dtype == "int8":
+        return 4
+    return 3 if hybrid else 1
+
+
+def _transpose_conv(operator: Operator) -> int:
+    if operator.options.get("fused_activation_function"):
+        return 4
+    if len(operator.inputs) == 4:
+        return 3
+    return 2 if _dtype(operator, 1) == "int8" else 1
+
+
+def _cast(operator: Operator) -> int:
+    types = {_dtype(operator, 0), operator.outputs[0].dtype}
+    for version, marks in ((5, {"float64", "float16"}), (4, {"uint16"}), (3, {"int8"}), (2, {"uint32"})):
+        if types & marks:
+            return version
+    return 1
+
+
+def _dequantize(operator: Operator) -> int:
+    tensor = operator.inputs[0]
+    if tensor is not None and tensor.quantization is not None and tensor.quantization.per_channel:
+        return 5
+    return {"int8": 2, "float16": 3, "int16": 3}.get(_dtype(operator, 0), 1)
+
+
+def _mul(operator: Operator) -> int:
+    if _dtype(operator, 0) == "int64":
+        return 5
+    q = [t.quantization for t in (*operator.inputs, *operator.outputs) if t is not None]
+    if any(row is None for row in q):
+        return 1
+    one, two, out = (float(row.scale[0]) for row in q if row is not None)
+    return 3 if one * two / out >= 1 else 2
+
+
+def _resize(operator: Operator) -> int:
+    nearest = operator.code == "RESIZE_NEAREST_NEIGHBOR"
+    if operator.options.get("half_pixel_centers") or (nearest and operator.options.get("align_corners")):
+        return 3
+    return 2 if _dtype(operator, 0) == "int8" else 1
+
+
+def _by_dtype(int8: int = 1, *, position: int = 0, **dtypes: int) -> Callable[[Operator], int]:
+    return lambda operator: {"int8": int8, **dtypes}.get(_dtype(operator, position), 1)
+
+
+def _by_rank(versions: tuple[tuple[int, int], ...], int8: int, **dtypes: int) -> Callable[[Operator], int]:
+    """`versions`: (more axes than, version), the highest first; else by dtype."""
+
+    def rule(operator: Operator) -> int:
+        tensor = operator.inputs[0]
+        for rank, version in versions:
+            if tensor is not None and len(tensor.shape) > rank:
+                return version
+        return _by_dtype(int8, **dtypes)(operator)
+
+    return rule
+
+
+def _by_broadcast(beyond_four: int, int8: int, **dtypes: int) -> Callable[[Operator], int]:
+    def rule(operator: Operator) -> int:
+        shapes = [t.shape for t in operator.inputs if t is not None]
+        if _dtype(operator, 0) not in dtypes and shapes[0] != shapes[1] and max(map(len, shapes)) > 4:
+            return beyond_four
+        return _by_dtype(int8, **dtypes)(operator)
+
+    return rule
+
+
+def _dtype(operator: Operator, position: int) -> str:
+    tensor = operator.inputs[position]
+    return "" if tensor is None else tensor.dtype
+
+
+_TWO = _by_dtype(2)
+
+_VERSIONS: Final[dict[str, Callable[[Operator], int]]] = {
+    "ABS": _by_dtype(2, int16=4, int32=5),
+    "ADD": _by_dtype(2, int64=4),
+    "BATCH_MATMUL": _TWO,
+    "BROADCAST_TO": lambda operator: 3 if _dtype(operator, 0) in ("int8", "int16") else 2,
+    "CAST": _cast,
+    "CONCATENATION": _by_dtype(2, int16=3),
+    "CONV_2D": _convolution(1, 2, 5, 3),
+    "DEPTHWISE_CONV_2D": _convolution(1, 4, 6, 3),
+    "DEQUANTIZE": _dequantize,
+    "DIV": _by_broadcast(2, 1),
+    "EXP": _TWO,
+    "FLOOR_DIV": _by_dtype(float32=2),
+    "FULLY_CONNECTED": _fully_connected,
+    "GATHER": _by_dtype(2, bool=3, int16=4),
+    "GATHER_ND": _by_dtype(bool=5, int16=3),
+    "LEAKY_RELU": _by_dtype(),
+    "LOG": _TWO,
+    "MAXIMUM": _by_broadcast(3, 2),
+    "MINIMUM": _by_broadcast(3, 2),
+    "MUL": _mul,
+    "PAD": _by_rank(((4, 4),), 2, int16=3),
+    "PADV2": _by_rank(((4, 4),), 2, int16=3),
+    "RESIZE_BILINEAR": _resize,
+    "RESIZE_NEAREST_NEIGHBOR": _resize,
+    "REVERSE_V2": _by_dtype(3, bool=2),
+    "SIGN": _by_dtype(int32=2),
+    "SLICE": _by_rank(((4, 5),), 2, int16=4),
+    "SPLIT": _by_dtype(2, position=1, int16=4, int32=3),
+    "SPLIT_V": _TWO,
+    "STRIDED_SLICE": _by_rank(((4, 4),), 2, bool=3),
+    "SUB": _by_broadcast(3, 2, int64=4),
+    "TILE": _by_dtype(3),
+    "TRANSPOSE": _by_rank(((5, 6), (4, 4)), 2, bool=3, int16=5),
+    "TRANSPOSE_CONV": _transpose_conv,
+    **dict.fromkeys(
+        [
+            "ARG_MAX",
+            "ARG_MIN",
+            "AVERAGE_POOL_2D",
+            "DEPTH_TO_SPACE",
+            "EQUAL",
+            "GELU",
+            "GREATER",
+            "GREATER_EQUAL",
+            "L2_NORMALIZATION",
+            "LESS",
+            "LESS_EQUAL",
+            "LOGISTIC",
+            "LOG_SOFTMAX",
+            "MAX_POOL_2D",
+            "MEAN",
+            "MIRROR_PAD",
+            "NOT_EQUAL",
+            "REDUCE_MAX",
+            "REDUCE_MIN",
+            "REDUCE_PROD",
+            "RELU",
+            "RELU6",
+            "RSQRT",
+            "SOFTMAX",
+            "SPACE_TO_DEPTH",
+            "SQUARED_DIFFERENCE",
+            "SUM",
+            "TANH",
+            "TOPK_V2",
+        ],
+        _TWO,
+    ),
+}
+
+
+def version(operator: Operator) -> int:
+    """The lowest version of an operator that has the kernel it needs."""
+    rule = _VERSIONS.get(operator.code)
+    return 1 if rule is None else rule(operator)

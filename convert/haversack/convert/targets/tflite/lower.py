@@ -1,0 +1,316 @@
+"""Hub graph → TFLite graph: layout, then the quantized view, then one lowering a node, in the hub's order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from haversack.convert.errors import Blocker, UnsupportedError
+from haversack.convert.hub import attributes
+from haversack.convert.targets import Options
+from haversack.convert.targets.tflite import hybrid, steps
+from haversack.convert.targets.tflite.builder import Builder, Mode, NoInt8Kernel, Result
+from haversack.convert.targets.tflite.graph import Graph, Tensor
+from haversack.convert.targets.tflite.layout import CHANNELS_LAST, Layout, assign
+from haversack.convert.targets.tflite.layout_rules import SPATIAL
+from haversack.convert.targets.tflite.ops import REGISTRY, load_all
+from haversack.convert.targets.tflite.quantize import constant, parameters, result_quantization
+from haversack.convert.targets.tflite.schema import TENSOR_TYPES
+
+Place = tuple[str, tuple[int, ...] | None]
+"""A hub value and the permutation from it to a tensor."""
+
+
+@dataclass
+class Lowered:
+    """A lowered graph, before fusions.
+
+    Attributes:
+        graph: The TFLite graph.
+        places: `id(tensor)` to where the hub has the same values; kept alive by `graph`.
+        notes: What the user should know.
+        blockers: Why nodes could not be lowered; the graph is complete only where this is empty.
+        inputs: Axis order of the inputs that changed.
+    """
+
+    graph: Graph
+    places: dict[int, Place] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    blockers: list[Blocker] = field(default_factory=list)
+
+
+def lower(model: ir.Model, options: Options) -> Lowered:
+    """Lower a compressed hub graph with static shapes; `model` is not changed."""
+    blockers = _static_blockers(model)
+    if blockers:
+        return Lowered(Graph(), blockers=blockers)
+    load_all()
+    return _Driver(assign(model, options.io_layout), options, model).run()
+
+
+def _static_blockers(model: ir.Model) -> list[Blocker]:
+    blockers = [
+        Blocker(value.name or "", "input", "its shape is not static", "bind its symbolic dimensions, the batch to 1")
+        for value in model.graph.inputs
+        if value.shape is None or not value.shape.is_static()
+    ]
+    if blockers:
+        return blockers
+    return [
+        Blocker(
+            node.name or "", node.op_type, "the shape of its result is not static", "make its shape inputs constant"
+        )
+        for node in model.graph
+        for value in node.outputs
+        if value.name and (value.shape is None or not value.shape.is_static() or value.dtype is None)
+    ]
+
+
+class _Driver:
+    def __init__(self, layout: Layout, options: Options, hub: ir.Model):
+        self.layout, self.options = layout, options
+        self.graph = layout.model.graph
+        self.b = Builder()
+        self.values: dict[ir.Value, Tensor] = {}
+        self.lowered = Lowered(Graph())
+        self.hub_values: dict[str, Place] = {}
+        for name, place in layout.places.items():
+            self.hub_values.setdefault(place.name, (name, place.permutation))
+        self.hub_nodes = {node.name for node in hub.graph}
+        self.hybrids, self.replaced = hybrid.find(self.graph)
+
+    def run(self) -> Lowered:
+        for value in self.graph.inputs:
+            self._input(value)
+        for node in self.graph:
+            try:
+                self._node(node)
+            except UnsupportedError as error:
+                self.lowered.blockers += [b for b in error.blockers if b not in self.lowered.blockers]
+                self._give_up(node)
+        for value in self.graph.outputs:
+            self._output(value)
+        graph = self.lowered.graph
+        graph.operators = self.b.operators
+        for transposition in self.layout.transposes:
+            self.b.note(f"{transposition.value} is transposed at run time: {transposition.reason}.")
+        self.lowered.notes = list(self.b.notes)
+        return self.lowered
+
+    # Values.
+
+    def _input(self, value: ir.Value) -> None:
+        shape, dtype = self._type(value)
+        tensor = Tensor(shape, dtype)
+        found = result_quantization(value) if self.options.io_dtype == "int8" and dtype == "float32" else None
+        if found is not None and found[1] == "int8":
+            tensor = Tensor(shape, "int8", quantization=found[0])
+        self.lowered.graph.inputs.append((value.name or "", tensor))
+        if dtype not in TENSOR_TYPES:
+            blocker = Blocker(value.name or "", "input", f"no tensors of {dtype}", "cast it outside of the model")
+            self.lowered.blockers.append(blocker)
+        self._set(value, tensor)
+
+    def _output(self, value: ir.Value) -> None:
+        tensor = self.values[value]
+        self.b.begin(value.name or "", "output", [], "plain")
+        if self.options.io_dtype != "int8" or tensor.dtype != "int8" or tensor.constant:
+            tensor = self.b.plain(tensor)
+        inputs = {id(t) for _, t in self.lowered.graph.inputs}
+        if tensor.constant or id(tensor) in inputs:  # an output must be computed by something
+            tensor = self.b.op("RESHAPE", [tensor, self.b.ints(tensor.shape)], tensor.shape)
+        self._place(value, tensor)
+        self.lowered.graph.outputs.append((value.name or "", tensor))
+
+    def _type(self, value: ir.Value) -> tuple[tuple[int, ...], str]:
+        assert value.shape is not None
+        assert value.dtype is not None
+        shape = tuple(int(size) for size in value.shape)  # type: ignore[arg-type]
+        return shape, value.dtype.numpy().name
+
+    def _set(self, value: ir.Value, tensor: Tensor) -> None:
+        self.values[value] = tensor
+        self._place(value, tensor)
+
+    def _place(self, value: ir.Value, tensor: Tensor) -> None:
+        place = self.hub_values.get(value.name or "")
+        if place is None or tensor.constant:
+            return
+        integers = value.dtype in (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16)
+        if tensor.quantization is None or integers:
+            self.lowered.places.setdefault(id(tensor), place)
+
+    def _get(self, value: ir.Value | None) -> Tensor | None:
+        if value is None or not (value.name or value.producer()):
+            return None
+        if value not in self.values:
+            array = constant(value)
+            if array is None:
+                raise UnsupportedError(
+                    "tflite", [Blocker(value.name or "", "value", "nothing computes it", "remove it")]
+                )
+            if array.dtype.name not in TENSOR_TYPES:
+                blocker = Blocker(value.name or "", "initializer", f"no tensors of {array.dtype.name}", "cast it")
+                raise UnsupportedError("tflite", [blocker])
+            self.values[value] = Tensor(tuple(array.shape), array.dtype.name, array)
+        return self.values[value]
+
+    # Nodes.
+
+    def _node(self, node: ir.Node) -> None:
+        if node in self.hybrids:
+            self._hybrid(self.hybrids[node])
+        elif node in self.replaced:
+            return
+        elif node.op_type == "QuantizeLinear":
+            self._quantize(node)
+        elif node.op_type == "DequantizeLinear":
+            self._dequantize(node)
+        elif node.op_type == "Cast" and self._widened(node):
+            return
+        else:
+            self._lower(node)
+
+    def _quantize(self, node: ir.Node) -> None:
+        source = self._required(node, 0)
+        self._begin(node, "plain")
+        found = parameters(node, len(source.shape))
+        dtype = node.outputs[0].dtype
+        name = dtype.numpy().name if dtype is not None else ""
+        if found is None or found.per_channel or name not in ("int8", "uint8", "int16"):
+            raise self.b.refuse(f"quantization to {name} by computed or several scales", "use one constant scale, int8")
+        if source.nominal != "float32":
+            source = self.b.cast(source, "float32")
+        if source.constant:
+            source = self._requantized_constant(source, name)
+        self._set(node.outputs[0], self.b.requantize(source, found, name))
+
+    def _requantized_constant(self, source: Tensor, dtype: str) -> Tensor:
+        raise self.b.refuse(f"quantization of a constant to {dtype} at run time", "fold it into an initializer")
+
+    def _dequantize(self, node: ir.Node) -> None:
+        source = self._required(node, 0)
+        self._begin(node, "plain")
+        found = parameters(node, len(source.shape))
+        if found is None or node.outputs[0].dtype != ir.DataType.FLOAT:
+            raise self.b.refuse("dequantization by computed or blocked scales", "use constant float32 scales")
+        if source.constant:
+            tensor = Tensor(source.shape, source.dtype, source.data, found)
+        elif source.quantization is not None and source.quantization.same(found):
+            tensor = source
+        elif source.quantization is None and source.dtype in ("int8", "uint8", "int16") and not found.per_channel:
+            source.quantization = found
+            tensor = source
+        else:
+            raise self.b.refuse("a second interpretation of the same integers", "use one scale for each tensor")
+        self._set(node.outputs[0], tensor)
+
+    def _widened(self, node: ir.Node) -> bool:
+        source = self._get(node.inputs[0])
+        if source is None or source.data is None or source.dtype != "float16" or source.widened:
+            return False
+        if node.attributes["to"].as_int() != ir.DataType.FLOAT:
+            return False
+        self.values[node.outputs[0]] = Tensor(source.shape, "float16", source.data, widened=True)
+        return True
+
+    def _hybrid(self, match: hybrid.Hybrid) -> None:
+        source = self.values[match.source]
+        result = self._result(match.result)
+        self.b.begin(match.node.name or "", match.op, [result], "hybrid")
+        if match.permutation is not None:
+            source = steps.transpose(self.b, source, match.permutation)
+        given = attributes.python(match.node) if match.op == "Conv" else {}
+        inputs = [source, match.weights] + ([match.bias] if match.bias is not None and match.op != "MatMul" else [])
+        output = REGISTRY.call(self.b, match.op, match.node.name or "", inputs, given)
+        if match.op == "MatMul" and match.bias is not None:
+            output = steps.binary(self.b, "ADD", output, match.bias)
+        self._set(match.result, output)
+
+    def _lower(self, node: ir.Node) -> None:
+        inputs = [self._get(value) for value in node.inputs]
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        integer = any(t is not None and not t.constant and t.quantization is not None for t in inputs)
+        mark = self._begin(node, "integer" if integer else "plain")
+        try:
+            outputs = self._call(node, inputs)
+        except NoInt8Kernel as reason:
+            self.b.rollback(mark)
+            self.b.note(f"{node.name} ({node.op_type}) runs in float32: {reason}.")
+            self._begin(node, "plain")
+            outputs = self._call(node, inputs)
+        for value, tensor in zip(node.outputs, outputs, strict=False):
+            self._check(node, value, tensor)
+            self._set(value, tensor)
+            self._follow_transpose(node, tensor)
+
+    def _call(self, node: ir.Node, inputs: list[Tensor | None]) -> tuple[Tensor, ...]:
+        name, given = node.name or "", attributes.python(node)
+        if node.domain not in ("", "ai.onnx", CHANNELS_LAST):
+            raise self.b.refuse(f"an operator of the domain {node.domain}", "replace it by ONNX operators")
+        if node.domain == CHANNELS_LAST or node.op_type not in SPATIAL:
+            outputs = REGISTRY.call(self.b, node.op_type, name, inputs, given)
+            return outputs if isinstance(outputs, tuple) else (outputs,)
+        # A spatial operator that layout left in the logical order: its data is moved here.
+        data = inputs[0]
+        assert data is not None
+        rank = len(data.shape)
+        order = (0, *range(2, rank), 1) if rank > 1 else (0,)
+        first = self.b.results[0]
+        shape = tuple(first.shape[n] for n in order)
+        self.b.results = (Result(shape, first.dtype, first.quantization), *self.b.results[1:])
+        moved = [steps.transpose(self.b, data, order), *inputs[1:]]
+        outputs = REGISTRY.call(self.b, node.op_type, name, moved, given)
+        head, *rest = outputs if isinstance(outputs, tuple) else (outputs,)
+        return (steps.transpose(self.b, head, np.argsort(order).tolist()), *rest)
+
+    def _check(self, node: ir.Node, value: ir.Value, tensor: Tensor) -> None:
+        """A lowering that disagrees with the hub's inferred shape or type is wrong; say so instead of writing it."""
+        shape, dtype = self._type(value)
+        if tensor.shape != shape or tensor.nominal != dtype:
+            found = f"{tensor.nominal}{list(tensor.shape)}"
+            raise self.b.refuse(
+                f"it gives {found} where the model says {dtype}{list(shape)}", "report this as a defect"
+            )
+
+    def _follow_transpose(self, node: ir.Node, tensor: Tensor) -> None:
+        """A Transpose that layout inserted holds a hub value in another order."""
+        if node.op_type != "Transpose" or id(tensor) in self.lowered.places or tensor.constant:
+            return
+        source = self._get(node.inputs[0])
+        place = None if source is None else self.lowered.places.get(id(source))
+        if place is not None:
+            perm = tuple(node.attributes["perm"].as_ints())
+            before = place[1] or tuple(range(len(perm)))
+            self.lowered.places[id(tensor)] = (place[0], tuple(before[axis] for axis in perm))
+
+    def _required(self, node: ir.Node, position: int) -> Tensor:
+        tensor = self._get(node.inputs[position])
+        assert tensor is not None
+        return tensor
+
+    def _begin(self, node: ir.Node, mode: Mode) -> int:
+        results = [self._result(value) for value in self._named(node.outputs)]
+        return self.b.begin(node.name or "", node.op_type, results, mode)
+
+    def _named(self, values: Iterable[ir.Value]) -> list[ir.Value]:
+        listed = list(values)
+        while len(listed) > 1 and not (listed[-1].uses() or listed[-1].is_graph_output()):
+            listed.pop()
+        return listed
+
+    def _result(self, value: ir.Value) -> Result:
+        shape, dtype = self._type(value)
+        found = result_quantization(value)
+        return Result(shape, dtype, found[0] if found is not None and found[1] == "int8" else None)
+
+    def _give_up(self, node: ir.Node) -> None:
+        """Stand-ins for what a blocked node computes, so that the rest of the graph is examined too."""
+        for value in node.outputs:
+            if value.name and value not in self.values:
+                shape, dtype = self._type(value)
+                self.values[value] = Tensor(shape, dtype)

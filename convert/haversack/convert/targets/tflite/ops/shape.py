@@ -1,0 +1,127 @@
+"""Shapes, orders of axes, copies and conversions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from haversack.convert.targets.registry import Lowering
+from haversack.convert.targets.tflite import steps
+from haversack.convert.targets.tflite.builder import Builder
+from haversack.convert.targets.tflite.graph import Tensor
+from haversack.convert.targets.tflite.ops.registry import REGISTRY, lowers
+from haversack.convert.targets.tflite.schema import TENSOR_TYPES
+
+
+def _reshaped(b: Builder, x: Tensor, _: Tensor | None = None) -> Tensor:
+    return steps.reshape(b, x, b.result.shape)
+
+
+@lowers("Reshape")
+def reshape(b: Builder, x: Tensor, shape: Tensor, *, allowzero: int = 0) -> Tensor:
+    """RESHAPE to the shape that the hub inferred."""
+    return _reshaped(b, x)
+
+
+@lowers("Flatten")
+def flatten(b: Builder, x: Tensor, *, axis: int = 1) -> Tensor:
+    """RESHAPE to two axes."""
+    return _reshaped(b, x)
+
+
+REGISTRY.table(lambda lowering: lowering, {"Squeeze": _reshaped, "Unsqueeze": _reshaped})
+
+
+@lowers("Identity")
+def identity(b: Builder, x: Tensor) -> Tensor:
+    """The tensor itself."""
+    return x
+
+
+@lowers("Transpose")
+def transpose(b: Builder, x: Tensor, *, perm: Sequence[int] = ()) -> Tensor:
+    """TRANSPOSE; without `perm` the axes are reversed."""
+    return steps.transpose(b, x, perm or range(len(x.shape))[::-1])
+
+
+@lowers("Expand")
+def expand(b: Builder, x: Tensor, shape: Tensor) -> Tensor:
+    """BROADCAST_TO."""
+    return steps.broadcast_to(b, x, b.result.shape)
+
+
+@lowers("Tile")
+def tile(b: Builder, x: Tensor, repeats: Tensor) -> Tensor:
+    """TILE."""
+    counts = [int(n) for n in b.known(repeats, "repeats").reshape(-1)]
+    return b.op("TILE", [x, b.ints(counts)], b.result.shape)
+
+
+@lowers("Concat")
+def concat(b: Builder, *inputs: Tensor, axis: int) -> Tensor:
+    """CONCATENATION; empty inputs add nothing."""
+    filled = [x for x in inputs if x.size] or [inputs[0]]
+    return steps.concat(b, filled, steps.axis_of(axis, len(inputs[0].shape)))
+
+
+@lowers("Split")
+def split(
+    b: Builder, x: Tensor, sizes: Tensor | None = None, *, axis: int = 0, num_outputs: int | None = None
+) -> tuple[Tensor, ...]:
+    """SPLIT into equal parts, SPLIT_V into others; the sizes are those of the outputs."""
+    axis = steps.axis_of(axis, len(x.shape))
+    return tuple(steps.split(b, x, axis, [result.shape[axis] for result in b.results]))
+
+
+@lowers("Cast")
+def cast(b: Builder, x: Tensor, *, to: int, saturate: int = 1) -> Tensor:
+    """CAST."""
+    dtype = ir.DataType(to).numpy().name
+    if dtype not in TENSOR_TYPES or x.nominal not in TENSOR_TYPES:
+        raise b.refuse(f"no tensors of {ir.DataType(to).name}", "cast to a common numeric type")
+    return b.cast(x, dtype)
+
+
+def _shape_of(b: Builder, x: Tensor, *, start: int = 0, end: int | None = None) -> Tensor:
+    return b.const(np.array(x.shape[start:end], np.int64))
+
+
+def _size_of(b: Builder, x: Tensor) -> Tensor:
+    return b.const(np.array(x.size, np.int64))
+
+
+REGISTRY.table(lambda lowering: lowering, {"Shape": _shape_of, "Size": _size_of})
+
+
+@lowers("ConstantOfShape")
+def constant_of_shape(
+    b: Builder, shape: Tensor, *, value: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None = None
+) -> Tensor:
+    """A constant."""
+    number = np.zeros(1, np.float32) if value is None else value
+    return b.const(np.full(b.result.shape, number.reshape(-1)[0], number.dtype))
+
+
+def _block(code: str) -> Lowering:
+    def lowering(b: Builder, x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
+        if mode == "CRD":
+            depth = x.shape[-1] // blocksize**2
+            order = np.arange(x.shape[-1]).reshape(depth, blocksize**2).T.reshape(-1)
+            x = steps.gather(b, x, b.ints(order.tolist()), 3)
+        return b.op(code, [x], b.result.shape, block_size=blocksize)
+
+    return lowering
+
+
+REGISTRY.table(_block, {"DepthToSpace": "DEPTH_TO_SPACE", "SpaceToDepth": "SPACE_TO_DEPTH"})
+
+
+@lowers("Trilu")
+def trilu(b: Builder, x: Tensor, k: Tensor | None = None, *, upper: int = 1) -> Tensor:
+    """The triangle kept by a constant mask."""
+    shift = 0 if k is None else int(b.known(k, "k").reshape(-1)[0])
+    ones = np.ones(x.shape[-2:], np.bool_)
+    mask = np.triu(ones, shift) if upper else np.tril(ones, shift)
+    return steps.elementwise(b, "SELECT_V2", [b.const(mask), x, b.const(0, x.nominal)])

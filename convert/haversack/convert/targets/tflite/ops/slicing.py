@@ -1,0 +1,102 @@
+"""Slice and Pad."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from haversack.convert.targets.tflite import steps
+from haversack.convert.targets.tflite.builder import Builder
+from haversack.convert.targets.tflite.graph import Tensor
+from haversack.convert.targets.tflite.ops.registry import lowers
+
+_MIRROR_REFLECT = 0
+
+
+@lowers("Slice")
+def slice_(
+    b: Builder, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps_: Tensor | None = None
+) -> Tensor:
+    """SLICE or STRIDED_SLICE; negative steps take the same elements forwards and reverse them."""
+    begins, stops = ([int(n) for n in b.known(t, "a bound").reshape(-1)] for t in (starts, ends))
+    places = range(len(begins)) if axes is None else [int(n) for n in b.known(axes, "axes").reshape(-1)]
+    widths = [1] * len(begins) if steps_ is None else [int(n) for n in b.known(steps_, "steps").reshape(-1)]
+    rows = [range(n) for n in x.shape]
+    for begin, stop, place, width in zip(begins, stops, places, widths, strict=True):
+        axis = steps.axis_of(place, len(x.shape))
+        rows[axis] = range(x.shape[axis])[begin:stop:width]
+    if any(len(row) == 0 for row in rows):
+        raise b.refuse("a slice that holds nothing", "remove it")
+    reverse = [axis for axis, row in enumerate(rows) if row.step < 0 and len(row) > 1]
+    forward = [row if row.step > 0 else row[::-1] for row in rows]
+    y = _forward(b, x, forward)
+    return b.op("REVERSE_V2", [y, b.ints(reverse)], y.shape) if reverse else y
+
+
+def _forward(b: Builder, x: Tensor, rows: list[range]) -> Tensor:
+    shape = [len(row) for row in rows]
+    if all(row.step == 1 or len(row) == 1 for row in rows):
+        return steps.slice_axes(b, x, [row[0] for row in rows], shape)
+    begin, end = b.ints([row[0] for row in rows]), b.ints([row[-1] + 1 for row in rows])
+    return b.op("STRIDED_SLICE", [x, begin, end, b.ints([row.step for row in rows])], shape)
+
+
+@lowers("Pad")
+def pad(
+    b: Builder,
+    x: Tensor,
+    pads: Tensor,
+    value: Tensor | None = None,
+    axes: Tensor | None = None,
+    *,
+    mode: str = "constant",
+) -> Tensor:
+    """PAD, PADV2 or MIRROR_PAD; `edge` and `wrap` by slices joined; negative pads cut first."""
+    rank = len(x.shape)
+    table = [int(n) for n in b.known(pads, "pads").reshape(-1)]
+    places = range(rank) if axes is None else [int(n) for n in b.known(axes, "axes").reshape(-1)]
+    edges = [(0, 0)] * rank
+    for n, place in enumerate(places):
+        edges[steps.axis_of(place, rank)] = (table[n], table[n + len(table) // 2])
+    if any(side < 0 for edge in edges for side in edge):
+        begin = [max(0, -before) for before, _ in edges]
+        size = [n - max(0, -a) - max(0, -z) for n, (a, z) in zip(x.shape, edges, strict=True)]
+        x = steps.slice_axes(b, x, begin, size)
+        edges = [(max(0, before), max(0, after)) for before, after in edges]
+    if mode == "constant":
+        return _constant(b, x, edges, value)
+    if mode == "reflect" and rank <= 4 and not _beyond_reflection(x, edges):
+        return b.op("MIRROR_PAD", [x, b.const(np.array(edges, np.int32))], b.result.shape, mode=_MIRROR_REFLECT)
+    return _gathered(b, x, edges, mode)
+
+
+def _beyond_reflection(x: Tensor, edges: list[tuple[int, int]]) -> bool:
+    """Whether a pad reaches beyond one reflection, which MIRROR_PAD does not."""
+    return any(max(edge) >= n for n, edge in zip(x.shape, edges, strict=True))
+
+
+def _constant(b: Builder, x: Tensor, edges: list[tuple[int, int]], value: Tensor | None) -> Tensor:
+    number = 0.0 if value is None else b.known(value, "the padding value").reshape(-1)[0]
+    if x.nominal == "bool":
+        padded = steps.pad(b, b.cast(x, "int32"), edges, float(number) or None)
+        return b.cast(padded, "bool")
+    if not number:
+        return steps.pad(b, x, edges)
+    if b.mode == "integer" and x.quantization is not None:
+        q = x.quantization
+        level = np.clip(np.rint(number / q.scale[0]) + q.zero_point[0], -128, 127)
+        shape = [n + before + after for n, (before, after) in zip(x.shape, edges, strict=True)]
+        inputs = [x, b.const(np.array(edges, np.int32)), Tensor((), "int8", np.array(level, np.int8), q)]
+        return b.op("PADV2", inputs, shape)
+    return steps.pad(b, x, edges, number)
+
+
+def _gathered(b: Builder, x: Tensor, edges: list[tuple[int, int]], mode: str) -> Tensor:
+    """Padding by copies of the tensor's own elements: one GATHER an axis."""
+    scheme = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}.get(mode)
+    if scheme is None:
+        raise b.refuse(f"padding by {mode!r}", "pad by constant, edge, reflect or wrap")
+    for axis, edge in enumerate(edges):
+        if any(edge):
+            rows = np.pad(np.arange(x.shape[axis]), edge, mode=scheme)  # type: ignore[call-overload]
+            x = steps.gather(b, x, b.ints(rows.tolist()), axis)
+    return x

@@ -1,0 +1,232 @@
+"""Graph → the bytes of a `.tflite` FlatBuffer, as small as the format allows.
+
+What makes the files small, beside the absence of intermediate names:
+
+- every vector, table and buffer with the same content is written once (FlatBuffers may share sub-objects): shapes,
+  the zero points of per-channel weights, option tables, constants;
+- all activations share the one empty buffer;
+- constants that are the same tensor in content (dtype, shape, bytes, quantization) become one tensor.
+
+The bytes depend on the graph alone. Constants are 16-byte aligned, as the schema demands (`force_align: 16`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import flatbuffers
+import numpy as np
+
+from haversack.convert.targets.tflite.graph import Graph, Quantization, Tensor
+from haversack.convert.targets.tflite.kernels import version
+from haversack.convert.targets.tflite.schema import (
+    FILE_IDENTIFIER,
+    OPERATORS,
+    OPTIONS,
+    SCHEMA_VERSION,
+    TENSOR_TYPES,
+)
+
+SIGNATURE_KEY = "serving_default"
+"""Key of the one signature, under which inputs and outputs are addressed by name."""
+
+_PLACEHOLDER_FOR_GREATER_OP_CODES = 127
+
+Slot = tuple[int, str, Any, Any]  # number, kind (a builder's Prepend<kind>Slot), value, default
+
+
+def serialize(graph: Graph) -> tuple[bytes, dict[int, int]]:
+    """Write the file.
+
+    Returns:
+        The bytes, and `id(tensor)` to the tensor's index in the file.
+    """
+    return _Writer(graph).run()
+
+
+class _Writer:
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        constants = sum(t.data.nbytes for t in graph.tensors() if t.data is not None)
+        self.fb = flatbuffers.Builder(constants + 4096 + 128 * len(graph.operators))
+        self.cache: dict[Hashable, int] = {}
+        self.buffers: list[int] = []
+        self.buffer_numbers: dict[bytes, int] = {}
+
+    def run(self) -> tuple[bytes, dict[int, int]]:
+        index, kept = self._number_tensors()
+        self._buffer(b"")  # index 0: the empty buffer of every activation
+        names = {id(t): name for name, t in (*self.graph.outputs, *self.graph.inputs)}
+        tensors = self._offsets([self._tensor(t, names.get(id(t))) for t in kept])
+        codes, code_numbers = self._operator_codes()
+        operators = self._offsets([self._operator(n, index, code_numbers) for n in range(len(self.graph.operators))])
+        inputs = self._ints([index[id(t)] for _, t in self.graph.inputs])
+        outputs = self._ints([index[id(t)] for _, t in self.graph.outputs])
+        subgraph = self._table([_offset(0, tensors), _offset(1, inputs), _offset(2, outputs), _offset(3, operators)])
+        model = self._table(
+            [
+                (0, "Uint32", SCHEMA_VERSION, 0),
+                _offset(1, codes),
+                _offset(2, self._offsets([subgraph])),
+                _offset(4, self._offsets(self.buffers)),
+                _offset(7, self._offsets([self._signature(index)])),
+            ]
+        )
+        self.fb.Finish(model, FILE_IDENTIFIER)
+        return bytes(self.fb.Output()), index
+
+    def _number_tensors(self) -> tuple[dict[int, int], list[Tensor]]:
+        index: dict[int, int] = {}
+        kept: list[Tensor] = []
+        same: dict[Hashable, int] = {}
+        for tensor in self.graph.tensors():
+            if tensor.data is not None:
+                q = tensor.quantization
+                key = (
+                    tensor.dtype,
+                    tensor.shape,
+                    tensor.data.tobytes(),
+                    None if q is None else (q.scale.tobytes(), q.zero_point.tobytes(), q.axis),
+                )
+                index[id(tensor)] = same.setdefault(key, len(kept))
+                if index[id(tensor)] < len(kept):
+                    continue
+            else:
+                index[id(tensor)] = len(kept)
+            kept.append(tensor)
+        return index, kept
+
+    def _tensor(self, tensor: Tensor, name: str | None) -> int:
+        buffer = 0 if tensor.data is None else self._buffer(np.ascontiguousarray(tensor.data).tobytes())
+        slots: list[Slot] = [
+            _offset(0, self._ints(tensor.shape)),
+            (1, "Int8", TENSOR_TYPES[tensor.dtype], 0),
+            (2, "Uint32", buffer, 0),
+        ]
+        if name is not None:
+            slots.append(_offset(3, self._string(name)))
+        if tensor.quantization is not None:
+            slots.append(_offset(4, self._quantization(tensor.quantization)))
+        slots.append((8, "Bool", not tensor.shape, False))  # has_rank tells a scalar from an unranked tensor
+        return self._table(slots)
+
+    def _quantization(self, q: Quantization) -> int:
+        scale = self._vector(np.asarray(q.scale, np.float32))
+        zero_point = self._vector(np.asarray(q.zero_point, np.int64))
+        axis = q.axis if q.per_channel else 0
+        return self._table([_offset(2, scale), _offset(3, zero_point), (6, "Int32", axis, 0)])
+
+    def _operator_codes(self) -> tuple[int, dict[tuple[str, int], int]]:
+        numbers: dict[tuple[str, int], int] = {}
+        offsets = []
+        for operator in self.graph.operators:
+            key = (operator.code, version(operator))
+            if key in numbers:
+                continue
+            numbers[key] = len(numbers)
+            code = OPERATORS[operator.code][0]
+            offsets.append(
+                self._table(
+                    [
+                        (0, "Int8", min(code, _PLACEHOLDER_FOR_GREATER_OP_CODES), 0),
+                        (2, "Int32", key[1], 1),
+                        (3, "Int32", code, 0),
+                    ]
+                )
+            )
+        return self._offsets(offsets), numbers
+
+    def _operator(self, number: int, index: dict[int, int], codes: dict[tuple[str, int], int]) -> int:
+        operator = self.graph.operators[number]
+        slots: list[Slot] = [
+            (0, "Uint32", codes[operator.code, version(operator)], 0),
+            _offset(1, self._ints([-1 if t is None else index[id(t)] for t in operator.inputs])),
+            _offset(2, self._ints([index[id(t)] for t in operator.outputs])),
+        ]
+        table = OPERATORS[operator.code][1]
+        if table is None:
+            if operator.options:
+                raise ValueError(f"{operator.code} takes no options, given {sorted(operator.options)}")
+        elif operator.options or table != "ReshapeOptions":
+            slots += [(3, "Uint8", OPTIONS[table][0], 0), _offset(4, self._options(table, operator.options))]
+        return self._table(slots)
+
+    def _options(self, table: str, options: dict[str, Any]) -> int:
+        fields = {row.name: row for row in OPTIONS[table][1]}
+        unknown = options.keys() - fields.keys()
+        if unknown:
+            raise ValueError(f"{table} has no field {sorted(unknown)}")
+        slots: list[Slot] = []
+        for name, value in options.items():
+            slot, _, kind, default = fields[name]
+            if kind == "vector":
+                slots.append(_offset(slot, self._ints(value)))
+            else:
+                slots.append((slot, _SCALARS[kind], value, default))
+        return self._table(slots)
+
+    def _signature(self, index: dict[int, int]) -> int:
+        def names(values: Sequence[tuple[str, Tensor]]) -> int:
+            return self._offsets(
+                [self._table([_offset(0, self._string(n)), (1, "Uint32", index[id(t)], 0)]) for n, t in values]
+            )
+
+        key = self._string(SIGNATURE_KEY)
+        inputs, outputs = names(self.graph.inputs), names(self.graph.outputs)
+        return self._table([_offset(0, inputs), _offset(1, outputs), _offset(2, key)])
+
+    def _buffer(self, data: bytes) -> int:
+        if data not in self.buffer_numbers:
+            if data:
+                self.fb.StartVector(1, len(data), 16)
+                self.fb.head -= len(data)
+                self.fb.Bytes[self.fb.Head() : self.fb.Head() + len(data)] = data
+                slots = [_offset(0, self.fb.EndVector())]
+            else:
+                slots = []
+            self.buffer_numbers[data] = len(self.buffers)
+            self.buffers.append(self._table(slots))
+        return self.buffer_numbers[data]
+
+    # Sub-objects are cached by content; offsets are stable because the buffer only grows at its front.
+
+    def _once(self, key: Hashable, make: Callable[[], int]) -> int:
+        if key not in self.cache:
+            self.cache[key] = make()
+        return self.cache[key]
+
+    def _ints(self, values: Sequence[int]) -> int:
+        return self._vector(np.asarray(values, np.int32))
+
+    def _vector(self, values: np.ndarray[Any, Any]) -> int:
+        return self._once((values.dtype.str, values.tobytes()), lambda: self.fb.CreateNumpyVector(values))
+
+    def _string(self, text: str) -> int:
+        return self._once(("string", text), lambda: self.fb.CreateString(text))
+
+    def _offsets(self, offsets: Sequence[int]) -> int:
+        def make() -> int:
+            self.fb.StartVector(4, len(offsets), 4)
+            for offset in reversed(offsets):
+                self.fb.PrependUOffsetTRelative(offset)
+            return int(self.fb.EndVector())
+
+        return self._once(("offsets", *offsets), make)
+
+    def _table(self, slots: Sequence[Slot]) -> int:
+        def make() -> int:
+            self.fb.StartObject(max((slot for slot, *_ in slots), default=-1) + 1)
+            for slot, kind, value, default in sorted(slots, key=lambda s: -_WIDTH[s[1]]):
+                getattr(self.fb, f"Prepend{kind}Slot")(slot, value, default)
+            return int(self.fb.EndObject())
+
+        return self._once(("table", *slots), make)
+
+
+_SCALARS = {"i8": "Int8", "i32": "Int32", "bool": "Bool", "f32": "Float32"}
+_WIDTH = {"Int8": 1, "Uint8": 1, "Bool": 1, "Int32": 4, "Uint32": 4, "Float32": 4, "UOffsetTRelative": 4}
+
+
+def _offset(slot: int, offset: int) -> Slot:
+    return (slot, "UOffsetTRelative", offset, 0)
