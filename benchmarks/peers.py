@@ -65,7 +65,10 @@ def onnxruntime_quantizer(model: Path, calibration: Iterable[Mapping[str, Array]
 
 def _forgive_optimizer_slots() -> None:
     """Let TensorFlow 2.21 load SavedModels that kept a Keras 2 optimizer's slots; inference never reads them."""
-    from tensorflow.python.saved_model import load  # noqa: PLC0415
+    import tensorflow as tf  # noqa: PLC0415
+    from tensorflow.python.trackable import autotrackable  # noqa: PLC0415
 
-    if not hasattr(load._UserObject, "add_slot"):
-        load.Loader._UserObject = None  # placeholder replaced below
+    def add_slot(self: object, var: Any, slot_name: str, *rest: object) -> Any:
+        return tf.Variable(tf.zeros_like(var), trainable=False)
+
+    autotrackable.AutoTrackable.add_slot = add_slot

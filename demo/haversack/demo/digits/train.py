@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 
 
 def build() -> keras.Model:
-    """A convolutional network of 5,194 weights: [n, 8, 8, 1] grey levels in, [n, 10] probabilities out."""
+    """A convolutional network of 5,202 weights: [n, 8, 8, 1] grey levels in, [n, 10] probabilities out."""
     image = keras.Input((8, 8, 1), name="image")
     x = keras.layers.Rescaling(1 / 16, name="rescale")(image)
     for index, (filters, strides) in enumerate([(16, 1), (24, 2)]):
@@ -54,7 +54,7 @@ def main() -> None:
         images, labels, test_size=0.3, random_state=SEED, stratify=labels
     )
     model = build()
-    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(keras.optimizers.Adam(3e-3), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     schedule = keras.callbacks.LearningRateScheduler(lambda epoch: 3e-3 * 0.5 ** (epoch // 15))
     model.fit(train_x, train_y, batch_size=32, epochs=EPOCHS, verbose=0, callbacks=[schedule])
     _, accuracy = model.evaluate(test_x, test_y, verbose=0)
