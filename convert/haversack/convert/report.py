@@ -76,10 +76,17 @@ class Preflight:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a model is, and a preflight for each target that was asked about."""
+    """What a model is, and a preflight for each target that was asked about.
 
-    model: Model
+    Attributes:
+        model: The model; None where a bundle was inspected.
+        preflights: One a target.
+        bundle: The bundle; None where a model was inspected.
+    """
+
+    model: Model | None
     preflights: tuple[Preflight, ...] = ()
+    bundle: Contents | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,8 @@ class Verification:
         to_source: The same, always against the source.
         agreement: Share of samples whose prediction is the source's; None where the output is not a class score.
         changed: How many samples' predictions differ from the source's; None likewise.
+        agreement_compressed: Share of samples whose prediction is the compressed model's; None likewise, and where
+            the contract does not ask for it.
         layers: How many layers were judged one by one (int8), 0 where the contract asks for none.
         worst_layer: The layer furthest from the model among them.
     """
@@ -139,6 +148,7 @@ class Verification:
     to_source: tuple[OutputError, ...] = ()
     agreement: float | None = None
     changed: int | None = None
+    agreement_compressed: float | None = None
     layers: int = 0
     worst_layer: LayerError | None = None
 
@@ -223,6 +233,29 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What a bundle says of itself.
+
+    Attributes:
+        name: Of the model.
+        schema: Version of the bundle's form.
+        facts: Further facts in words, by name.
+        inputs: In the model's order.
+        outputs: In the model's order.
+        labels: Class names; empty without.
+        variants: What is in it.
+    """
+
+    name: str
+    schema: int
+    facts: dict[str, str]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    labels: tuple[str, ...]
+    variants: tuple[Variant, ...]
+
+
+@dataclass(frozen=True)
 class Conversion:
     """One artifact and the model it was made from."""
 
@@ -261,6 +294,7 @@ class Pack:
         skipped: What is not, and why.
         source_accuracy: Of the source on the evaluation data; None without labels.
         within: For each variant, by `target/compression`, whether it fits the budget; empty without a budget.
+        over: One sentence for each target of which no variant fits the budget.
         advice: What more data or options would give, one sentence each.
     """
 
@@ -271,6 +305,7 @@ class Pack:
     skipped: tuple[Skipped, ...] = ()
     source_accuracy: Accuracy | None = None
     within: dict[str, bool] = dataclasses.field(default_factory=dict)
+    over: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
 
 

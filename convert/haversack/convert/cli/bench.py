@@ -1,0 +1,65 @@
+"""`haversack bench`: how fast artifacts are on this machine, measured interleaved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from haversack.convert.cli import options, show
+
+EXAMPLES = "Example:  haversack bench model.tflite model.onnx --threads 1"
+
+
+def command(
+    artifacts: Annotated[
+        list[Path], typer.Argument(metavar="BUNDLE|ARTIFACT...", help="Bundles (every variant) and artifacts.")
+    ],
+    engine: Annotated[
+        Optional[str], typer.Option("--engine", metavar="NAME", help="Only what this engine runs.")
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of one call.")] = 1,
+    runs: Annotated[int, typer.Option("--runs", min=5, help="Timed calls of each, at most.")] = 500,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Time for each, at most.")] = 5.0,
+    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
+    memory: options.Memory = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Measure latency (interleaved), cold start in a fresh process, and peak memory."""
+    from haversack.convert import isolated
+
+    with show.progress() as progress:
+        found = isolated.bench(
+            artifacts,
+            engine=engine,
+            threads=threads,
+            runs=runs,
+            seconds=seconds,
+            limits=options.limits(timeout, memory),
+            progress=progress,
+        )
+    if json:
+        show.as_json(found)
+        return 0
+    header = ("artifact", "engine", "p50 ms", "p95 ms", "p99 ms", "runs", "cold start ms", "load + call ms", "peak MiB")
+    rows = []
+    for row in found.rows:
+        engine_text = row.latency.engine + (f" ({row.label})" if row.label else "")
+        times = (row.latency.p50, row.latency.p95, row.latency.p99)
+        rows.append(
+            (
+                row.artifact,
+                engine_text,
+                *(f"{value:.3g}" for value in times),
+                str(row.latency.runs),
+                f"{row.cold_start_ms:.0f}",
+                f"{row.first_call_ms:.1f}",
+                f"{row.peak_rss_mb:.0f}",
+            )
+        )
+    show.table(header, rows, right=range(2, 9))
+    if found.rows:
+        print(f"\n{found.rows[0].latency.machine}, {found.rows[0].latency.threads} threads")
+    return 0

@@ -1,0 +1,86 @@
+"""`haversack convert`: one model to one artifact, verified."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from haversack.convert.cli import options, show
+from haversack.convert.report import Conversion
+
+EXAMPLES = (
+    "Examples:  haversack convert model.onnx --to tflite   |   "
+    "haversack convert model.h5 -o model.mlpackage --compress int8 --calibration images.zip --preprocess imagenet"
+)
+
+
+def command(
+    model: options.Model,
+    to: Annotated[
+        Optional[str], typer.Option("--to", metavar="TARGET", help="tflite, coreml or onnx; else what -o's suffix says.")
+    ] = None,
+    output: options.Output = None,
+    compress: options.Compress = "fp32",
+    calibration: options.Calibration = None,
+    preprocess: options.Preprocess = None,
+    inputs: options.Inputs = None,
+    io_layout: options.IoLayout = "keep",
+    io_dtype: options.IoDtype = "float32",
+    deployment_target: options.DeploymentTarget = None,
+    ranges: options.Ranges = "mse",
+    weights: options.Weights = "auto",
+    no_verify: options.NoVerify = False,
+    force: options.Force = False,
+    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
+    memory: options.Memory = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Convert MODEL to one artifact, execute it against the model, and write it only if they agree."""
+    from haversack.convert import isolated
+    from haversack.convert.names import check_options, default_output, target_of
+
+    target = target_of(to, output)
+    check_options(target, compress, calibration, io_layout, io_dtype, deployment_target, ranges, weights)
+    with show.progress() as progress:
+        made = isolated.convert(
+            model,
+            output=output or default_output(model, target),
+            force=force,
+            to=target,
+            compress=compress,
+            calibration=calibration,
+            preprocess=preprocess,
+            inputs=inputs,
+            io_layout=io_layout,
+            io_dtype=io_dtype,
+            deployment_target=deployment_target,
+            ranges=ranges,
+            weights=weights,
+            verify=not no_verify,
+            limits=options.limits(timeout, memory),
+            progress=progress,
+        )
+    if json:
+        show.as_json(made)
+    else:
+        _print(made)
+    return 0
+
+
+def _print(made: Conversion) -> None:
+    variant = made.variant
+    rows = [
+        ("artifact", f"{variant.path} ({variant.target}, {variant.compression})"),
+        ("size", f"{variant.bytes:,} bytes, {variant.gzip_bytes:,} with gzip"),
+    ]
+    if variant.companions:
+        rows.append(("beside it", ", ".join(variant.companions)))
+    if variant.min_runtime:
+        rows.append(("needs", variant.min_runtime))
+    rows += show.proof_rows(variant.verification)
+    if variant.accuracy is not None:
+        rows.append(("accuracy", f"{show.accuracy(variant.accuracy)}, {show.difference(variant.accuracy)}"))
+    rows += [("note", note) for note in variant.notes]
+    show.lines(rows)

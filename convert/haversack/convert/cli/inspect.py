@@ -1,0 +1,71 @@
+"""`haversack inspect`: what a model, an artifact or a bundle is, and whether each target can hold the model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from haversack.convert.cli import options, show
+from haversack.convert.report import Inspection
+
+EXAMPLES = "Examples:  haversack inspect model.onnx --to tflite,coreml,onnx   |   haversack inspect kws.haversack"
+
+
+def command(
+    model: options.Model,
+    to: Annotated[
+        Optional[str], typer.Option("--to", metavar="TARGETS", help="Ask these targets: tflite, coreml, onnx.")
+    ] = None,
+    compress: options.Compress = "fp32",
+    calibration: options.Calibration = None,
+    preprocess: options.Preprocess = None,
+    deployment_target: options.DeploymentTarget = None,
+    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
+    memory: options.Memory = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Say what MODEL is, and with --to whether each target can hold it: all blockers at once, each with a remedy."""
+    from haversack.convert import isolated
+    from haversack.convert.names import targets_of
+
+    asked = targets_of(to) if to else ()
+    with show.progress() as progress:
+        found = isolated.inspect(
+            model,
+            to=list(asked),
+            compress=compress,
+            calibration=calibration,
+            preprocess=preprocess,
+            deployment_target=deployment_target,
+            limits=options.limits(timeout, memory),
+            progress=progress,
+        )
+    if json:
+        show.as_json(found)
+    else:
+        _print(found)
+    return 1 if any(preflight.blockers for preflight in found.preflights) else 0
+
+
+def _print(found: Inspection) -> None:
+    model = found.model
+    rows = [
+        ("model", f"{model.name} ({model.format}), {model.bytes:,} bytes, sha256 {model.sha256[:16]}"),
+        ("graph", f"{model.nodes} nodes, {model.parameters:,} parameters, opset {model.opset}"),
+        ("operators", ", ".join(f"{op} {count}" for op, count in model.ops.items()) or "none"),
+    ]
+    for kind, tensors in (("input", model.inputs), ("output", model.outputs)):
+        rows += [(kind, f"{t.name} {t.dtype} [{', '.join(map(str, t.shape))}]") for t in tensors]
+    for name, value in found.details.items():
+        rows.append((name, value))
+    show.lines(rows)
+    if found.variants:
+        print()
+        show.variants(found.variants)
+    for preflight in found.preflights:
+        verdict = "yes" if not preflight.blockers else f"no, {len(preflight.blockers)} blockers"
+        print(f"\n{preflight.target} {preflight.compression}: {verdict}")
+        for blocker in preflight.blockers:
+            print(f"  {blocker}")

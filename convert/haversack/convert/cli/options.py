@@ -1,0 +1,88 @@
+"""Options that several commands share, with one wording each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from haversack.convert.names import size_of
+from haversack.convert.worker_client import Limits
+
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="An .onnx, .tflite, .keras or .h5 file, or a SavedModel folder.")
+]
+Compress = Annotated[
+    str, typer.Option("--compress", metavar="RECIPE", help="fp32, fp16, int8, int8-dynamic or int8-weights.")
+]
+Calibration = Annotated[
+    Optional[str],
+    typer.Option("--calibration", metavar="DATA", help="A hundred real inputs: .npz, a folder or .zip of images."),
+]
+Evaluation = Annotated[
+    Optional[str], typer.Option("--evaluation", metavar="DATA", help="Labelled data to measure accuracy on.")
+]
+Inputs = Annotated[
+    Optional[str], typer.Option("--inputs", metavar="DATA", help="What to verify on; made-up inputs without any.")
+]
+Preprocess = Annotated[
+    Optional[str],
+    typer.Option(
+        "--preprocess", metavar="SPEC", help="How images become inputs: a preset (imagenet,size=96x96) or a .json file."
+    ),
+]
+IoLayout = Annotated[
+    str, typer.Option("--io-layout", metavar="LAYOUT", help="keep, or channels-last at inputs and outputs.")
+]
+IoDtype = Annotated[
+    str, typer.Option("--io-dtype", metavar="DTYPE", help="float32, or int8 at inputs and outputs (int8 only).")
+]
+DeploymentTarget = Annotated[
+    Optional[str],
+    typer.Option("--deployment-target", metavar="OS", help="Oldest system for Core ML: iOS16, iOS17 or iOS18."),
+]
+Ranges = Annotated[
+    str, typer.Option("--ranges", metavar="RULE", help="How int8 chooses ranges: minmax, percentile or mse.")
+]
+Weights = Annotated[
+    str, typer.Option("--weights", metavar="HOW", help="int8 weights: auto, per-channel or per-tensor.")
+]
+NoVerify = Annotated[
+    bool, typer.Option("--no-verify", help="Do not execute the result; it is then marked verified: false.")
+]
+Output = Annotated[Optional[Path], typer.Option("-o", "--output", metavar="PATH", help="What to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the whole of an error.")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", min=1.0, help="Stop the worker after so long.")
+]
+Memory = Annotated[
+    Optional[str],
+    typer.Option("--memory", metavar="SIZE", help="Address space of the worker, such as 4GiB; default: all memory."),
+]
+
+DEFAULT_TIMEOUT = 3600.0
+
+
+def limits(timeout: float, memory: str | None) -> Limits:
+    """What the worker may use.
+
+    Raises:
+        UsageError: `memory` is no size.
+    """
+    return Limits(seconds=timeout, memory=None if memory is None else size_of(memory))
+
+
+def one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
+    """`value`, if it is one of `choices`.
+
+    Raises:
+        UsageError: It is not; the message names them.
+    """
+    from haversack.convert.errors import UsageError
+
+    if value not in choices:
+        raise UsageError(f"{option} {value!r} is none of {', '.join(choices)}")
+    return value

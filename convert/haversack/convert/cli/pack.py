@@ -1,0 +1,115 @@
+"""`haversack pack`: one model to one bundle of verified variants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from haversack.convert.cli import options, show
+from haversack.convert.report import Pack
+
+EXAMPLES = (
+    "Example:  haversack pack model.onnx --to tflite,coreml,onnx --calibration calib.npz --evaluation eval.npz "
+    "--max-drop 1.0 -o model.haversack"
+)
+
+
+def command(
+    model: options.Model,
+    to: Annotated[
+        str, typer.Option("--to", metavar="TARGETS", help="Targets, with commas between them.")
+    ] = "tflite,coreml,onnx",
+    output: options.Output = None,
+    calibration: options.Calibration = None,
+    evaluation: options.Evaluation = None,
+    preprocess: options.Preprocess = None,
+    recipes: Annotated[
+        Optional[str], typer.Option("--recipes", metavar="RECIPES", help="With commas; default fp32,fp16,int8.")
+    ] = None,
+    max_drop: Annotated[
+        Optional[float], typer.Option("--max-drop", metavar="POINTS", min=0.0, help="Accuracy that may be lost.")
+    ] = None,
+    max_size: Annotated[
+        Optional[str], typer.Option("--max-size", metavar="SIZE", help="Bytes an artifact may have, such as 200KB.")
+    ] = None,
+    io_layout: options.IoLayout = "keep",
+    io_dtype: options.IoDtype = "float32",
+    deployment_target: options.DeploymentTarget = None,
+    ranges: options.Ranges = "mse",
+    weights: options.Weights = "auto",
+    no_verify: options.NoVerify = False,
+    training_data: Annotated[
+        Optional[str], typer.Option("--training-data", metavar="TEXT", help="Provenance: what it was trained on.")
+    ] = None,
+    code_commit: Annotated[
+        Optional[str], typer.Option("--code-commit", metavar="TEXT", help="Provenance: commit of the training code.")
+    ] = None,
+    hyperparameters: Annotated[
+        Optional[str], typer.Option("--hyperparameters", metavar="TEXT", help="Provenance: JSON or text.")
+    ] = None,
+    force: options.Force = False,
+    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
+    memory: options.Memory = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Make every variant of MODEL, verify and measure each, and write one bundle."""
+    from haversack.convert import isolated
+    from haversack.convert.errors import BudgetError
+    from haversack.convert.names import check_options, recipes_of, size_of, targets_of
+
+    targets = targets_of(to)
+    chosen = None if recipes is None else recipes_of(recipes)
+    for target in targets:
+        check_options(target, "fp32", calibration, io_layout, "float32", deployment_target, ranges, weights)
+    with show.progress() as progress:
+        made = isolated.pack(
+            model,
+            output=output or Path(model.with_suffix("").name + ".haversack"),
+            force=force,
+            to=list(targets),
+            recipes=None if chosen is None else list(chosen),
+            calibration=calibration,
+            evaluation=evaluation,
+            preprocess=preprocess,
+            max_drop=max_drop,
+            max_size=None if max_size is None else size_of(max_size),
+            io_layout=io_layout,
+            io_dtype=io_dtype,
+            deployment_target=deployment_target,
+            ranges=ranges,
+            weights=weights,
+            verify=not no_verify,
+            training_data=training_data,
+            code_commit=code_commit,
+            hyperparameters=hyperparameters,
+            limits=options.limits(timeout, memory),
+            progress=progress,
+        )
+    if json:
+        show.as_json(made)
+    else:
+        _print(made)
+    if made.over:
+        raise BudgetError("; ".join(made.over))
+    return 0
+
+
+def _print(made: Pack) -> None:
+    show.variants(made.variants)
+    print()
+    rows = [("bundle", f"{made.path}, {made.bytes:,} bytes, {len(made.variants)} variants")]
+    if made.source_accuracy is not None:
+        rows.append(("source", f"accuracy {show.accuracy(made.source_accuracy)}"))
+    for variant in made.variants:
+        name = f"{variant.target} {variant.compression}"
+        if variant.accuracy is not None:
+            rows.append((name, show.difference(variant.accuracy)))
+        if made.within and not made.within[f"{variant.target}/{variant.compression}"]:
+            rows.append((name, "outside the budget"))
+    rows += [("not made", f"{skip.target} {skip.compression}: {skip.reason}") for skip in made.skipped]
+    rows += [(f"{v.target} {v.compression}", note) for v in made.variants for note in v.notes]
+    rows += [("for more", advice) for advice in made.advice]
+    show.lines(rows)

@@ -1,0 +1,142 @@
+"""What the commands print: progress on stderr when it is a terminal, reports and tables on stdout, JSON for scripts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from haversack.convert.report import Accuracy, Latency, Variant, Verification, encode
+from haversack.convert.worker_client import Progress
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Progress | None]:
+    """A bar on stderr where that is a terminal; None elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=1.0)
+
+        def update(fraction: float, phrase: str) -> None:
+            bar.update(task, completed=fraction, description=phrase)
+
+        yield update
+
+
+def as_json(report: Any) -> None:
+    """Print a report as JSON."""
+    print(json.dumps(encode(report), indent=2))
+
+
+def lines(rows: Sequence[tuple[str, str]]) -> None:
+    """Print names and values, aligned."""
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+    """Print a table, as wide as its content where stdout is no terminal.
+
+    Args:
+        header: Column names.
+        rows: Cells.
+        right: Indices of the columns that are aligned to the right.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for index, name in enumerate(header):
+        shown.add_column(name, justify="right" if index in right else "left", no_wrap=True, overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    content = sum(max(len(str(row[i])) for row in [header, *rows]) + 3 for i in range(len(header)))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else content
+    Console(width=max(width, content), highlight=False, markup=False).print(shown)
+
+
+def variants(made: Sequence[Variant]) -> None:
+    """Print the comparison of variants: size, accuracy, agreement, latency, verified."""
+    header = ("target", "compression", "bytes", "gzip", "accuracy [95 %]", "agreement", "p50/p95/p99 ms", "verified")
+    table(header, [variant_row(variant) for variant in made], right=(2, 3))
+
+
+def variant_row(variant: Variant) -> tuple[str, ...]:
+    """One row of that table."""
+    proof = variant.verification
+    return (
+        variant.target,
+        variant.compression,
+        f"{variant.bytes:,}",
+        f"{variant.gzip_bytes:,}",
+        accuracy(variant.accuracy),
+        "-" if proof.agreement is None else f"{proof.agreement:.1%}",
+        latency(variant.latency),
+        verified(proof),
+    )
+
+
+def accuracy(measured: Accuracy | None) -> str:
+    """Accuracy in percent with its interval."""
+    if measured is None:
+        return "-"
+    return f"{100 * measured.value:.1f} % [{100 * measured.low:.1f}, {100 * measured.high:.1f}]"
+
+
+def difference(measured: Accuracy) -> str:
+    """The paired difference to the source, in points."""
+    low, high = 100 * measured.difference_low, 100 * measured.difference_high
+    return f"{100 * measured.difference:+.2f} points to the source [{low:+.2f}, {high:+.2f}]"
+
+
+def latency(measured: Latency | None) -> str:
+    """Percentiles in milliseconds."""
+    if measured is None:
+        return "-"
+    return "/".join(f"{value:.3g}" for value in (measured.p50, measured.p95, measured.p99))
+
+
+def verified(proof: Verification) -> str:
+    """Whether, and with which label."""
+    if not proof.verified:
+        return "no"
+    return f"yes ({proof.label})" if proof.label else "yes"
+
+
+def proof_rows(proof: Verification) -> list[tuple[str, str]]:
+    """A verification as names and values."""
+    if not proof.verified:
+        return [("verified", "no: it was not executed")]
+    rows = [
+        ("verified", f"yes, by {proof.by}" + (f" ({proof.label})" if proof.label else "")),
+        ("inputs", proof.inputs),
+    ]
+    for error in proof.outputs:
+        snr = "exact" if error.snr_db is None else f"{error.snr_db:.1f} dB"
+        rows.append(
+            (f"output {error.name}", f"relative error {error.max_relative:.1e} against the {proof.against}, {snr}")
+        )
+    if proof.against != "source":
+        for error in proof.to_source:
+            snr = "exact" if error.snr_db is None else f"{error.snr_db:.1f} dB"
+            rows.append((f"output {error.name}", f"relative error {error.max_relative:.1e} against the source, {snr}"))
+    if proof.agreement is not None:
+        rows.append(("agreement", f"{proof.agreement:.2%} with the source ({proof.changed} changed)"))
+    if proof.worst_layer is not None:
+        worst = proof.worst_layer
+        rows.append(
+            ("layers", f"{proof.layers} judged alone; worst {worst.name} ({worst.op}) {worst.error:.3g} {worst.unit}")
+        )
+    return rows

@@ -1,0 +1,80 @@
+"""What a model is, and whether each target can hold it: every blocker at once, before any conversion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from haversack.convert.compress.recipes import RECIPES
+from haversack.convert.errors import Blocker, UnsupportedError, UsageError
+from haversack.convert.pipeline import STATIC_TARGETS, Data, Work, checked_recipe
+from haversack.convert.report import Inspection, Preflight
+from haversack.convert.targets import Options, open_target
+from haversack.convert.verify.execute import Progress
+from haversack.runtimes.preprocess import Preprocess
+
+
+def inspect(
+    model: str | Path,
+    *,
+    to: Sequence[str] = (),
+    compress: str = "fp32",
+    calibration: Data | None = None,
+    preprocess: str | Path | Preprocess | None = None,
+    deployment_target: str | None = None,
+    isolate: bool = False,
+    progress: Progress | None = None,
+) -> Inspection:
+    """Say what a model is, and run each target's preflight.
+
+    Args:
+        model: As for `convert`.
+        to: Targets to ask.
+        compress: The recipe to ask them about; `int8` without calibration data is asked about with made-up ranges,
+            which do not change what a target can hold.
+        calibration: DATA for `int8`.
+        preprocess: How images in DATA become inputs.
+        deployment_target: The oldest system a Core ML package must run on.
+        isolate: Do it in a fresh process with limits.
+        progress: Hears how far it is.
+
+    Raises:
+        SourceError: The model cannot be read.
+        UsageError: A target or recipe is unknown.
+    """
+    if isolate:
+        from haversack.convert import isolated
+
+        return isolated.inspect(
+            Path(model), progress=progress, to=list(to), compress=compress, calibration=calibration,
+            preprocess=preprocess, deployment_target=deployment_target,
+        )  # fmt: skip
+    if compress not in RECIPES:
+        raise UsageError(f"unknown compression {compress!r}; known are {', '.join(RECIPES)}")
+    targets = [open_target(name) for name in to]
+    if progress is not None:
+        progress(0.0, f"reading {Path(model).name}")
+    work = Work.begin(Path(model), preprocess)
+    options = Options(deployment_target=deployment_target)
+    preflights = []
+    for index, target in enumerate(targets):
+        if progress is not None:
+            progress(0.5 + 0.5 * index / len(targets), f"asking {target.name}")
+        preflights.append(Preflight(target.name, compress, _blockers(work, target.name, compress, calibration, options)))
+    return Inspection(work.facts(), tuple(preflights))
+
+
+def _blockers(work: Work, name: str, compress: str, calibration: Data | None, options: Options) -> tuple[Blocker, ...]:
+    target = open_target(name)
+    static = name in STATIC_TARGETS
+    if compress not in target.recipes:
+        remedy = f"use one of {', '.join(target.recipes)}"
+        return (Blocker(work.source.name, compress, f"{name} has no such recipe", remedy),)
+    if compress == "int8" and work.calibration is None:
+        work.calibration = work.open(calibration) or work.made_up(2)
+    recipe = checked_recipe(compress, "minmax", "per-channel", calibrated=True)
+    try:
+        model = work.compressed(recipe, static=static).model
+    except UnsupportedError as error:
+        return error.blockers
+    return tuple(target.preflight(model, compress, options))

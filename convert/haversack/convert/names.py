@@ -1,0 +1,128 @@
+"""What an output's name says about its target, and a target about the name. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from haversack.convert.errors import UsageError
+
+RECIPES = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights")
+"""As in `compress.recipes`, repeated here because that package imports numpy; a test holds the two together."""
+
+SUFFIXES = {".tflite": "tflite", ".mlpackage": "coreml", ".onnx": "onnx"}
+"""Suffix of an artifact and its target."""
+
+ALIASES = {"ort": "onnx", "litert": "tflite"}
+
+
+def target_of(to: str | None, output: Path | None) -> str:
+    """The target that is asked for by name, or by the output's suffix.
+
+    Raises:
+        UsageError: Neither says one, the name is unknown, or the two contradict each other.
+    """
+    known = tuple(SUFFIXES.values())
+    named = None if to is None else ALIASES.get(to, to)
+    if named is not None and named not in known:
+        raise UsageError(f"unknown target {to!r}; known are {', '.join(known)}")
+    if output is None:
+        if named is None:
+            raise UsageError("say --to tflite, coreml or onnx, or name the output with -o")
+        return named
+    implied = SUFFIXES.get(output.suffix)
+    if named is None and implied is None:
+        raise UsageError(f"{output.name}: this suffix names no target ({', '.join(SUFFIXES)}); say --to")
+    if named is not None and implied != named:
+        suffix = next(suffix for suffix, target in SUFFIXES.items() if target == named)
+        raise UsageError(f"{output.name}: an artifact for {named} ends in {suffix}")
+    assert implied is not None
+    return implied
+
+
+def targets_of(spec: str) -> tuple[str, ...]:
+    """Targets from a list with commas, each once.
+
+    Raises:
+        UsageError: One is unknown, or there is none.
+    """
+    names = [name.strip() for name in spec.split(",") if name.strip()]
+    if not names:
+        raise UsageError("say at least one target: tflite, coreml, onnx")
+    return tuple(dict.fromkeys(target_of(name, None) for name in names))
+
+
+def default_output(model: Path, target: str) -> Path:
+    """The model's name with the target's suffix, in the current folder."""
+    suffix = next(suffix for suffix, name in SUFFIXES.items() if name == target)
+    return Path(model.with_suffix("").name + suffix)
+
+
+def size_of(text: str) -> int:
+    """Bytes from `200KB`, `1.5 MB` or `4096` (KB is 1,000 bytes, KiB 1,024).
+
+    Raises:
+        UsageError: It is no size.
+    """
+    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+    stripped = text.strip()
+    number = stripped.rstrip("bBkKmMgGiI ")
+    unit = stripped[len(number) :].strip().lower()
+    try:
+        value = float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise UsageError(f"{text!r} is no size; write it as 200KB or 1.5MiB") from None
+    if not 0 < value < 2**60:
+        raise UsageError(f"{text!r} is no size that a file can have")
+    return int(value)
+
+
+def recipes_of(spec: str) -> tuple[str, ...]:
+    """Recipes from a list with commas, each once.
+
+    Raises:
+        UsageError: One is unknown, or there is none.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in spec.split(",") if name.strip()))
+    if not names:
+        raise UsageError(f"say at least one recipe: {', '.join(RECIPES)}")
+    for name in names:
+        _choice("compression", name, RECIPES)
+    return names
+
+
+def check_options(
+    target: str,
+    compress: str,
+    calibration: object,
+    io_layout: str,
+    io_dtype: str,
+    deployment_target: str | None,
+    ranges: str,
+    weights: str,
+) -> None:
+    """Refuse options that cannot be meant, before a worker is started.
+
+    Raises:
+        UsageError: One is none of its choices, or two contradict each other.
+    """
+    _choice("compression", compress, RECIPES)
+    _choice("--io-layout", io_layout, ("keep", "channels-last"))
+    _choice("--io-dtype", io_dtype, ("float32", "int8"))
+    _choice("--ranges", ranges, ("minmax", "percentile", "mse"))
+    _choice("--weights", weights, ("auto", "per-channel", "per-tensor"))
+    if deployment_target is not None:
+        _choice("--deployment-target", deployment_target, ("iOS16", "iOS17", "iOS18"))
+    if io_dtype == "int8" and compress != "int8":
+        raise UsageError(f"--io-dtype int8 needs --compress int8; {compress} has float32 inputs and outputs")
+    if compress == "int8" and calibration is None:
+        raise UsageError(
+            "int8 needs --calibration DATA, a hundred real inputs, to learn the activations' ranges; "
+            "int8-weights needs none"
+        )
+    if target == "coreml" and compress == "int8" and deployment_target == "iOS16":
+        raise UsageError("int8 activations need iOS17 on Core ML; use --compress int8-weights for iOS16")
+
+
+def _choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"{option} {value!r} is none of {', '.join(choices)}")

@@ -1,0 +1,369 @@
+"""The way of a model to one artifact: read, compress, preflight, lower, execute and compare, publish.
+
+Each stage is one call below; `packing.py` takes the same stages for many variants and shares what they have in common.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import onnx_ir as ir
+
+from haversack.convert import report
+from haversack.convert.compress import Compressed
+from haversack.convert.compress import compress as compress_graph
+from haversack.convert.compress.recipes import RECIPES, RangeRule, Recipe, WeightGranularity
+from haversack.convert.data import Dataset, open_data, synthetic
+from haversack.convert.errors import UnsupportedError, UsageError
+from haversack.convert.hub import OPSET
+from haversack.convert.hub.shapes import bind_batch
+from haversack.convert.names import default_output, target_of
+from haversack.convert.publish import check_output, private_folder, publish, size
+from haversack.convert.report import Conversion, Variant
+from haversack.convert.sources import Source, read
+from haversack.convert.targets import Options, Target, Written, open_target
+from haversack.convert.verify.contract import COMPRESSED, contract
+from haversack.convert.verify.edges import model_specs
+from haversack.convert.verify.execute import Progress, Samples, hold, run_all
+from haversack.convert.verify.reference import Reference, refer
+from haversack.runtimes.engines import Array
+from haversack.runtimes.preprocess import Preprocess
+
+Data = str | Path | Mapping[str, Array]
+
+SYNTHETIC_SAMPLES = 16
+"""How many made-up inputs stand in where no data is given."""
+
+SEED = 20_240_229
+"""Of the made-up inputs: the same for everyone, so that a result can be repeated."""
+
+STATIC_TARGETS = frozenset({"tflite", "coreml"})
+"""Targets whose artifacts have static shapes: their batch is bound to 1."""
+
+
+def convert(
+    model: str | Path,
+    *,
+    to: str | None = None,
+    compress: str = "fp32",
+    calibration: Data | None = None,
+    output: str | Path | None = None,
+    preprocess: str | Path | Preprocess | None = None,
+    io_layout: Literal["keep", "channels-last"] = "keep",
+    io_dtype: Literal["float32", "int8"] = "float32",
+    deployment_target: str | None = None,
+    ranges: RangeRule = "mse",
+    weights: WeightGranularity = "auto",
+    verify: bool = True,
+    inputs: Data | None = None,
+    force: bool = False,
+    isolate: bool = False,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Convert one model to one artifact, and execute it against its source before it is published.
+
+    Args:
+        model: An `.onnx`, `.tflite`, `.keras` or `.h5` file, or a SavedModel folder.
+        to: `tflite`, `coreml` or `onnx`; None: what `output`'s suffix says.
+        compress: A recipe: `fp32`, `fp16`, `int8`, `int8-dynamic` or `int8-weights`.
+        calibration: DATA for `int8`: what the activations' ranges are taken from.
+        output: The artifact; by default the model's name with the target's suffix, in the current folder.
+        preprocess: How images in DATA become inputs: a preset, a file, or a `Preprocess`.
+        io_layout: `keep` the model's axis order at inputs and outputs, or `channels-last`.
+        io_dtype: `float32` or `int8` at the edges of an int8 artifact.
+        deployment_target: The oldest system a Core ML package must run on.
+        ranges: How int8 chooses an activation's range.
+        weights: One scale a channel, one a tensor, or what measures better.
+        verify: Execute the artifact and compare; otherwise the result says `verified: false`.
+        inputs: DATA to verify on; by default the calibration data, without it seeded made-up inputs.
+        force: Replace an existing output.
+        isolate: Do all this in a fresh process with limits, for files that are not trusted.
+        progress: Hears a fraction and a phrase.
+
+    Returns:
+        What was made and measured.
+
+    Raises:
+        UsageError: An option, a path or data cannot be meant.
+        UnsupportedError: The target cannot hold the model; every reason is in it.
+        VerificationError: The artifact does not keep its recipe's contract; nothing was published.
+    """
+    source_path = Path(model)
+    target_name = target_of(to, None if output is None else Path(output))
+    path = Path(output) if output is not None else default_output(source_path, target_name)
+    if isolate:
+        from haversack.convert import isolated
+
+        return isolated.convert(
+            source_path, output=path, force=force, progress=progress, to=target_name, compress=compress,
+            calibration=calibration, preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype,
+            deployment_target=deployment_target, ranges=ranges, weights=weights, verify=verify, inputs=inputs,
+        )  # fmt: skip
+    say = progress or _silent
+    check_output(path, force=force)
+    if path.exists() and path.resolve() == source_path.resolve():
+        raise UsageError(f"the output is the model itself: {path}")
+    recipe = checked_recipe(compress, ranges, weights, calibrated=calibration is not None)
+    options = Options(io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target)
+
+    say(0.0, f"reading {source_path.name}")
+    work = Work.begin(source_path, preprocess)
+    target = open_target(target_name)
+    calibrating = work.open(calibration)
+    samples = work.samples(inputs if inputs is not None else calibration) if verify else None
+
+    say(0.2, f"compressing to {compress}" if compress != "fp32" else "preparing")
+    work.calibration = calibrating
+    compressed = work.compressed(recipe, static=target.name in STATIC_TARGETS, progress=_part(say, 0.2, 0.4))
+
+    say(0.4, f"lowering to {target.name}")
+    with private_folder(beside=path) as private:
+        refuse_blockers(target, compressed.model, compress, options)
+        written = target.write(compressed.model, compress, private / path.name, options)
+        variant = describe(target, recipe, written, compressed)
+        if samples is not None:
+            say(0.5, "verifying")
+            variant = verified(work, target, recipe, written, options, samples, variant, _part(say, 0.5, 1.0))
+        files = [(made, path.parent / made.name) for made in (written.path, *written.companions)]
+        publish(files, force=force)
+    say(1.0, "done")
+    return Conversion(work.facts(), placed(variant, path))
+
+
+@dataclass
+class Work:
+    """One model on its way, and what its variants share.
+
+    Attributes:
+        path: The source file.
+        source: What was read.
+        bound: The hub graph with its batch bound to 1.
+        preprocess: How images become inputs.
+        calibration: Opened calibration data.
+    """
+
+    path: Path
+    source: Source
+    bound: ir.Model
+    preprocess: Preprocess | None
+    calibration: Dataset | None = None
+    _compressed: dict[tuple[str, bool], Compressed] = field(default_factory=dict)
+    _outputs: dict[str, dict[str, Array]] = field(default_factory=dict)
+    _reference: Reference | None = None
+
+    @classmethod
+    def begin(cls, path: Path, preprocess: str | Path | Preprocess | None = None) -> Work:
+        """Read the source into the hub.
+
+        Raises:
+            SourceError: The file is missing, damaged or of an unknown format.
+        """
+        from haversack.convert.worker_stage import check_model
+
+        check_model(path)
+        prepare = read_preprocess(preprocess)
+        source = read(path)
+        return cls(path, source, bind_batch(source.model), prepare)
+
+    def open(self, data: Data | None) -> Dataset | None:
+        """Open DATA, checked against the model's inputs.
+
+        Raises:
+            DataError: It does not fit.
+        """
+        if data is None:
+            return None
+        return open_data(data, model_specs(list(self.bound.graph.inputs)), self.preprocess)
+
+    def samples(self, data: Data | None) -> Samples:
+        """The samples to verify on: DATA, or made-up inputs where there is none."""
+        return hold(self.open(data) or self.made_up(SYNTHETIC_SAMPLES))
+
+    def made_up(self, count: int) -> Dataset:
+        """Seeded synthetic inputs."""
+        return synthetic(model_specs(list(self.bound.graph.inputs)), count, SEED)
+
+    def compressed(self, recipe: Recipe, *, static: bool, progress: Progress | None = None) -> Compressed:
+        """The hub graph after `recipe`, each made once: with static shapes, or with the source's own."""
+        if not static and self._is_static():
+            static = True
+        key = (recipe.name, static)
+        if key not in self._compressed:
+            graph = self.bound if static else self.source.model
+            batches = None if self.calibration is None else (feeds for feeds, _ in self.calibration.batches(1))
+            self._compressed[key] = compress_graph(graph, recipe, batches, progress)
+        return self._compressed[key]
+
+    def reference(self, samples: Samples, progress: Progress | None = None) -> Reference:
+        """The source executed on `samples`, once."""
+        if self._reference is None or self._reference.samples is not samples:
+            self._reference = refer(self.path, self.source, self.bound, samples, progress)
+            self._outputs.clear()
+        return self._reference
+
+    def compressed_outputs(self, recipe: Recipe, samples: Samples, progress: Progress | None) -> dict[str, Array]:
+        """What the compressed hub graph computes on `samples`, once a recipe."""
+        if recipe.name not in self._outputs:
+            from haversack.convert.hub.evaluate import Evaluator
+
+            graph = self.compressed(recipe, static=True).model
+            phrase = f"running the {recipe.name} model"
+            self._outputs[recipe.name] = run_all(Evaluator(graph).run, samples, progress, phrase)
+        return self._outputs[recipe.name]
+
+    def facts(self) -> report.Model:
+        """What the model is, for a report."""
+        graph = self.source.model.graph
+        ops: dict[str, int] = {}
+        for node in graph.all_nodes():
+            ops[node.op_type] = ops.get(node.op_type, 0) + 1
+        parameters = sum(v.const_value.size for v in graph.initializers.values() if v.const_value is not None)
+        return report.Model(
+            name=self.source.name,
+            format=self.source.format,
+            sha256=self.source.sha256,
+            bytes=size(self.path),
+            opset=OPSET,
+            nodes=sum(ops.values()),
+            ops=dict(sorted(ops.items())),
+            parameters=int(parameters),
+            inputs=tuple(report.Tensor(s.name, s.dtype, s.shape) for s in model_specs(list(graph.inputs))),
+            outputs=tuple(report.Tensor(s.name, s.dtype, s.shape) for s in model_specs(list(graph.outputs))),
+        )
+
+    def _is_static(self) -> bool:
+        values = self.source.model.graph.inputs
+        return all(value.shape is not None and value.shape.is_static() for value in values)
+
+
+def checked_recipe(name: str, ranges: RangeRule, weights: WeightGranularity, *, calibrated: bool) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        UsageError: There is none, or it needs calibration data and there is none.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"unknown compression {name!r}; known are {', '.join(RECIPES)}")
+    if name == "int8" and not calibrated:
+        raise UsageError(
+            "int8 needs --calibration DATA, a hundred real inputs, to learn the activations' ranges; "
+            "int8-weights needs none"
+        )
+    return Recipe(name, ranges, weights)
+
+
+def read_preprocess(spec: str | Path | Preprocess | None) -> Preprocess | None:
+    """The preprocessing that a preset's name or a file says.
+
+    Raises:
+        FeedError: Neither.
+    """
+    if spec is None or isinstance(spec, Preprocess):
+        return spec
+    return Preprocess.from_spec(str(spec))
+
+
+def refuse_blockers(target: Target, model: ir.Model, recipe: str, options: Options) -> None:
+    """Refuse a model that the target cannot hold.
+
+    Raises:
+        UnsupportedError: With every reason.
+    """
+    if recipe not in target.recipes:
+        raise UsageError(f"{target.name} has no {recipe}; it has {', '.join(target.recipes)}")
+    blockers = target.preflight(model, recipe, options)
+    if blockers:
+        raise UnsupportedError(target.name, blockers)
+
+
+def describe(target: Target, recipe: Recipe, written: Written, compressed: Compressed) -> Variant:
+    """What an artifact is before anything has executed it."""
+    from haversack.convert.verify.judge import unverified
+
+    return Variant(
+        target=target.name,
+        compression=recipe.name,
+        path=str(written.path),
+        companions=tuple(path.name for path in written.companions),
+        bytes=size(written.path),
+        gzip_bytes=gzip_size(written.path),
+        sha256=digest(written.path),
+        verification=unverified(),
+        notes=(*compressed.notes, *written.notes),
+        min_runtime=written.min_runtime,
+    )
+
+
+def verified(
+    work: Work,
+    target: Target,
+    recipe: Recipe,
+    written: Written,
+    options: Options,
+    samples: Samples,
+    variant: Variant,
+    progress: Progress,
+) -> Variant:
+    """Execute an artifact against its source.
+
+    Raises:
+        VerificationError: It does not keep its recipe's contract.
+    """
+    from haversack.convert.verify.judge import Subject, judge
+
+    promise = contract(recipe.name)
+    reference = work.reference(samples, _part(progress, 0.0, 0.4))
+    outputs = None
+    if promise.against == COMPRESSED or promise.noise_margin_db is not None:
+        outputs = work.compressed_outputs(recipe, samples, _part(progress, 0.4, 0.6))
+    static = target.name in STATIC_TARGETS
+    model = work.compressed(recipe, static=static).model
+    subject = Subject(written.path, target.name, recipe.name, model, written.layers, options, promise)
+    judged = judge(subject, reference, outputs, _part(progress, 0.6, 1.0))
+    return dataclasses.replace(
+        variant,
+        verification=judged.verification,
+        accuracy=judged.accuracy,
+        notes=(*variant.notes, *reference.notes),
+    )
+
+
+def placed(variant: Variant, path: Path) -> Variant:
+    """The variant at the path where it was published."""
+    return dataclasses.replace(variant, path=str(path))
+
+
+def gzip_size(path: Path) -> int:
+    """Bytes of one gzip stream (level 9) over a file, or over a folder's files in sorted order."""
+    compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return sum(len(compressor.compress(file.read_bytes())) for file in _files(path)) + len(compressor.flush())
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; of a folder over its sorted relative paths and bytes."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    total = hashlib.sha256()
+    for file in _files(path):
+        total.update(file.relative_to(path).as_posix().encode() + b"\0")
+        total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def _files(path: Path) -> Sequence[Path] | Iterable[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def _part(progress: Progress, start: float, stop: float) -> Progress:
+    """Progress of one stage as a part of the whole."""
+    return lambda fraction, phrase: progress(start + (stop - start) * fraction, phrase)
+
+
+def _silent(fraction: float, phrase: str) -> None:
+    """Nobody listens."""

@@ -1,0 +1,154 @@
+"""An artifact seen through the model's own inputs and outputs.
+
+Its inputs may be named, ordered, laid out or encoded otherwise than the model's: another axis order
+(`--io-layout channels-last`), int8 (`--io-dtype int8`), int32 for int64, or a legalised name. `Edges` turns a sample into
+what the artifact takes and its results back, so that all comparisons are made in the model's terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from haversack.convert.errors import VerificationError
+from haversack.convert.targets import Options
+from haversack.runtimes.engines import Array, Engine, TensorSpec
+
+
+@dataclass(frozen=True)
+class Edge:
+    """How one input or output of the model lies in the artifact.
+
+    Attributes:
+        name: The model's name.
+        spec: The artifact's own.
+        dtype: The model's NumPy dtype.
+        permutation: `artifact_array = model_array.transpose(permutation)`; None for the same order.
+        scale: Of a float32 value that the artifact holds as integers; None where it does not.
+        zero_point: Likewise.
+    """
+
+    name: str
+    spec: TensorSpec
+    dtype: str
+    permutation: tuple[int, ...] | None = None
+    scale: float | None = None
+    zero_point: int = 0
+
+    def enter(self, value: Array) -> Array:
+        """The model's input as the artifact takes it."""
+        if self.permutation is not None:
+            value = value.transpose(self.permutation)
+        if self.scale is not None:
+            info = np.iinfo(self.spec.dtype)
+            value = np.clip(np.rint(value / np.float32(self.scale)) + self.zero_point, info.min, info.max)
+        return np.ascontiguousarray(value, dtype=self.spec.dtype)
+
+    def leave(self, value: Array) -> Array:
+        """The artifact's output as the model gives it."""
+        if self.scale is not None:
+            value = (value.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+        if self.permutation is not None:
+            value = value.transpose(np.argsort(self.permutation))
+        return np.ascontiguousarray(value, dtype=self.dtype)
+
+
+class Edges:
+    """Runs an engine on the model's inputs and gives the model's outputs.
+
+    Args:
+        engine: The opened artifact.
+        model: The compressed hub graph that it was made from.
+        options: What it was made with.
+
+    Raises:
+        VerificationError: The artifact has other inputs or outputs than the model.
+    """
+
+    def __init__(self, engine: Engine, model: ir.Model, options: Options):
+        self.engine = engine
+        graph = model.graph
+        self.inputs = _edges("input", list(graph.inputs), engine.inputs, options, _input_scale)
+        self.outputs = _edges("output", list(graph.outputs), engine.outputs, options, _output_scale)
+
+    def feeds(self, sample: Mapping[str, Array]) -> dict[str, Array]:
+        """A sample as the artifact takes it."""
+        return {edge.spec.name: edge.enter(sample[edge.name]) for edge in self.inputs}
+
+    def run(self, sample: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one sample and return the outputs under the model's names."""
+        results = self.engine.run(self.feeds(sample))
+        return {edge.name: edge.leave(results[edge.spec.name]) for edge in self.outputs}
+
+
+def model_specs(values: list[ir.Value]) -> tuple[TensorSpec, ...]:
+    """Inputs or outputs of a hub graph as specifications; an unnamed symbolic dimension is called after its axis."""
+    specs = []
+    for value in values:
+        assert value.name is not None
+        sizes = [] if value.shape is None else list(value.shape)
+        shape = tuple(d if isinstance(d, int) else (d.value or f"{value.name}_{axis}") for axis, d in enumerate(sizes))
+        dtype = "float32" if value.dtype is None else str(value.dtype.numpy())
+        specs.append(TensorSpec(value.name, dtype, shape))
+    return tuple(specs)
+
+
+def _edges(kind, values, specs, options, scale_of):  # type: ignore[no-untyped-def]
+    if len(values) != len(specs):
+        names = ", ".join(spec.name for spec in specs)
+        raise VerificationError(f"the artifact has {len(specs)} {kind}s ({names}), the model {len(values)}")
+    by_name = {spec.name: spec for spec in specs}
+    edges = []
+    for position, wanted in enumerate(model_specs(values)):
+        spec = by_name.get(wanted.name, specs[position])
+        scale, zero_point = (None, 0)
+        if spec.dtype in ("int8", "uint8") and wanted.dtype == "float32":
+            found = scale_of(values[position])
+            if found is None:
+                raise VerificationError(f"{kind} {wanted.name} is {spec.dtype} in the artifact, float32 in the model")
+            scale, zero_point = found
+            zero_point += 128 if spec.dtype == "uint8" else 0
+        permutation = _permutation(kind, wanted, spec, options)
+        edges.append(Edge(wanted.name, spec, wanted.dtype, permutation, scale, zero_point))
+    return tuple(edges)
+
+
+def _permutation(kind: str, wanted: TensorSpec, spec: TensorSpec, options: Options) -> tuple[int, ...] | None:
+    rank = len(wanted.shape)
+    moved = (0, *range(2, rank), 1)
+    if options.io_layout == "channels-last" and rank >= 3 and _fits([wanted.shape[axis] for axis in moved], spec.shape):
+        return moved
+    if not _fits(wanted.shape, spec.shape):
+        raise VerificationError(
+            f"{kind} {wanted.name} is {list(spec.shape)} in the artifact, {list(wanted.shape)} in the model"
+        )
+    return None
+
+
+def _fits(wanted, found) -> bool:  # type: ignore[no-untyped-def]
+    if len(wanted) != len(found):
+        return False
+    return all(a == b for a, b in zip(wanted, found, strict=True) if isinstance(a, int) and isinstance(b, int))
+
+
+def _input_scale(value: ir.Value) -> tuple[float, int] | None:
+    for node in value.consumers():
+        if node.op_type == "QuantizeLinear":
+            return _scale(node)
+    return None
+
+
+def _output_scale(value: ir.Value) -> tuple[float, int] | None:
+    node = value.producer()
+    return _scale(node) if node is not None and node.op_type == "DequantizeLinear" else None
+
+
+def _scale(node: ir.Node) -> tuple[float, int] | None:
+    scale, zero = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    if scale is None or scale.const_value is None:
+        return None
+    offset = 0 if zero is None or zero.const_value is None else int(zero.const_value.numpy())
+    return float(scale.const_value.numpy()), offset

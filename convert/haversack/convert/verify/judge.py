@@ -1,0 +1,195 @@
+"""Executes one artifact and holds it to its recipe's contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from haversack.convert.errors import VerificationError
+from haversack.convert.report import REFERENCE_EVALUATED, Accuracy, LayerError, OutputError, Verification
+from haversack.convert.targets import Layer, Options
+from haversack.convert.verify.accuracy import accuracy
+from haversack.convert.verify.compare import changed, decibel, noise, output_errors
+from haversack.convert.verify.contract import COMPRESSED, FLOAT32, Contract
+from haversack.convert.verify.edges import Edges
+from haversack.convert.verify.execute import Progress, Samples, run_all
+from haversack.convert.verify.reference import Reference
+from haversack.runtimes.engines import Array, Engine, open_engine
+
+LAYER_SAMPLES = 4
+"""Each layer of an int8 artifact is judged on so many samples: every one holds thousands of roundings."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One artifact and what it was made from.
+
+    Attributes:
+        path: The artifact.
+        target: Its target's name.
+        compression: Its recipe's name.
+        model: The compressed hub graph that it was lowered from.
+        layers: The map from its operators to the graph.
+        options: What it was made with.
+        contract: What it promises.
+    """
+
+    path: Path
+    target: str
+    compression: str
+    model: ir.Model
+    layers: tuple[Layer, ...]
+    options: Options
+    contract: Contract
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An artifact that keeps its contract.
+
+    Attributes:
+        verification: The numbers.
+        accuracy: On labelled samples; None without labels or class scores.
+        edges: The artifact, still open.
+        outputs: What it gave, joined over all samples.
+    """
+
+    verification: Verification
+    accuracy: Accuracy | None
+    edges: Edges
+    outputs: dict[str, Array]
+
+
+def judge(
+    subject: Subject, reference: Reference, compressed: dict[str, Array] | None, progress: Progress | None = None
+) -> Judged:
+    """Execute an artifact on the reference's samples and compare.
+
+    Args:
+        subject: The artifact.
+        reference: What the source computes.
+        compressed: What the compressed hub graph computes, where the contract is against it.
+        progress: Hears how far it is.
+
+    Raises:
+        VerificationError: It does not keep its contract; the first layer that diverges is named.
+    """
+    label = f"{subject.target} {subject.compression}"
+    engine = open_engine(subject.path)
+    edges = Edges(engine, subject.model, subject.options)
+    outputs = run_all(edges.run, reference.samples, progress, f"running {label}")
+    outputs = {name: outputs[name].reshape(value.shape) for name, value in reference.source.items()}
+    against = compressed if subject.contract.against == COMPRESSED else reference.source
+    assert against is not None
+    errors = output_errors(against, outputs)
+    to_source = output_errors(reference.source, outputs)
+    failure = broken(subject.contract, reference, compressed, outputs, errors)
+    judged: tuple[LayerError, ...] = ()
+    if subject.contract.layers and subject.layers:
+        from haversack.convert.verify.layers import judge_layers
+
+        judged = judge_layers(subject, edges, reference.samples.feeds[:LAYER_SAMPLES], progress)
+        bad = next((layer for layer in judged if layer.error > layer.limit), None)
+        if bad is not None:
+            raise VerificationError(
+                f"{label}: layer {bad.name} ({bad.op}) is {bad.error:g} {bad.unit} from the model, "
+                f"{bad.limit:g} allowed, when fed the model's own inputs"
+            )
+    if failure:
+        from haversack.convert.verify.diverge import first_diverging
+
+        where = first_diverging(subject, edges, reference.samples.feeds[:LAYER_SAMPLES])
+        raise VerificationError(f"{label}: {failure}; {where}")
+    scores = reference.scores
+    total = len(reference.source[scores]) if scores else 0
+    flips = changed(reference.source[scores], outputs[scores]) if scores else None
+    labels = reference.samples.labels
+    measured = None
+    if scores and labels is not None and len(labels) == total:
+        measured = accuracy(outputs[scores], reference.source[scores], labels)
+    verification = Verification(
+        verified=True,
+        by=executed_by(engine),
+        label=REFERENCE_EVALUATED if engine.emulated else "",
+        against=subject.contract.against,
+        inputs=reference.samples.description,
+        samples=len(reference.samples),
+        outputs=errors,
+        to_source=to_source,
+        agreement=None if flips is None else 1 - flips / total,
+        changed=flips,
+        agreement_compressed=(
+            1 - changed(compressed[scores], outputs[scores]) / total
+            if scores and compressed is not None and subject.contract.against == COMPRESSED
+            else None
+        ),
+        layers=len(judged),
+        worst_layer=max(judged, key=lambda layer: layer.error / layer.limit) if judged else None,
+    )
+    return Judged(verification, measured, edges, outputs)
+
+
+def broken(
+    contract: Contract,
+    reference: Reference,
+    compressed: dict[str, Array] | None,
+    outputs: dict[str, Array],
+    errors: tuple[OutputError, ...],
+) -> str:
+    """What of the contract an artifact's outputs break, in words; empty where they keep it."""
+    over = f"over {len(reference.samples)} samples ({reference.samples.description})"
+    for error in errors:
+        if contract.max_relative is not None and not error.max_relative <= contract.max_relative:
+            return (
+                f"output {error.name} differs from the {contract.against}: relative error {error.max_relative:.2e}, "
+                f"{contract.max_relative:g} allowed (max abs difference {error.max_abs:.3g}) {over}"
+            )
+        if not error.max_abs < float("inf"):
+            return f"output {error.name} is not finite where the {contract.against} is {over}"
+    scores = reference.scores
+    if scores is not None and contract.max_changed is not None:
+        rows = len(outputs[scores])
+        allowed = contract.max_changed * -(-rows // 1000)
+        flips = changed(reference.source[scores], outputs[scores])
+        if flips > allowed:
+            return f"{flips} of {rows} predictions changed, {allowed} allowed, {over}"
+    if scores is not None and contract.min_agreement is not None and compressed is not None:
+        rows = len(outputs[scores])
+        flips = changed(compressed[scores], outputs[scores])
+        # Rounded up, so that one flip between two nearly equal classes does not condemn a handful of samples.
+        allowed = -(-rows * round((1 - contract.min_agreement) * 1000) // 1000)
+        if flips > allowed:
+            return f"{flips} of {rows} predictions differ from the compressed model's, {allowed} allowed, {over}"
+    if contract.noise_margin_db is not None and compressed is not None:
+        return _too_noisy(contract, reference, compressed, outputs, over)
+    return ""
+
+
+def _too_noisy(
+    contract: Contract, reference: Reference, compressed: dict[str, Array], outputs: dict[str, Array], over: str
+) -> str:
+    against = compressed if contract.against == COMPRESSED else reference.source
+    assert contract.noise_margin_db is not None
+    own, cost = noise(against, outputs), noise(reference.source, compressed)
+    for error in output_errors(against, outputs):
+        margin = decibel(cost[error.name], own[error.name])
+        # Where compression costs (almost) nothing, float32's own tolerance is the measure.
+        if margin < contract.noise_margin_db and error.max_relative > FLOAT32:
+            return (
+                f"output {error.name}: noise against the {contract.against} lies {margin:.1f} dB below the noise of "
+                f"the compression itself, {contract.noise_margin_db:g} dB asked {over}"
+            )
+    return ""
+
+
+def executed_by(engine: Engine) -> str:
+    """The engine in words, with what it is where it only emulates a device."""
+    emulated = " reference evaluator" if engine.emulated else ""
+    return f"{engine.name}{emulated} {engine.version}".strip()
+
+
+def unverified(samples: Samples | None = None) -> Verification:
+    """What `--no-verify` reports."""
+    return Verification(verified=False, inputs="" if samples is None else samples.description)

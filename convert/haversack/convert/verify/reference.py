@@ -1,0 +1,99 @@
+"""What every artifact of one model is judged by: the source's own outputs on the samples, computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from haversack.convert.errors import VerificationError
+from haversack.convert.hub.evaluate import Evaluator
+from haversack.convert.sources import Source
+from haversack.convert.verify.compare import output_errors
+from haversack.convert.verify.contract import FLOAT32
+from haversack.convert.verify.execute import Progress, Samples, run_all
+from haversack.convert.verify.original import open_original
+from haversack.runtimes.engines import Array
+from haversack.runtimes.errors import EngineError
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The source, executed.
+
+    Attributes:
+        samples: What on.
+        source: Its outputs, by the model's names, all samples joined.
+        by: What executed it.
+        scores: Name of the output that holds class scores [samples, classes]; None where there is none.
+        notes: What the user should know of how the source was executed.
+    """
+
+    samples: Samples
+    source: dict[str, Array]
+    by: str
+    scores: str | None
+    notes: tuple[str, ...] = ()
+
+
+def refer(
+    path: Path, source: Source, model: ir.Model, samples: Samples, progress: Progress | None = None
+) -> Reference:
+    """Execute the source on the samples by its own runtime, and hold the hub graph against it.
+
+    Where the source is a `.tflite` file whose own integer or hybrid kernels round as they go, the float graph that
+    was read from it is the reference, and a note says how far the two are apart.
+
+    Args:
+        path: The source file.
+        source: What was read from it.
+        model: The hub graph, with static shapes where artifacts have them.
+        samples: What to execute on.
+        progress: Hears how far it is.
+
+    Raises:
+        VerificationError: The graph that was read does not compute what the source file computes.
+    """
+    inputs = tuple(value.name or "" for value in model.graph.inputs)
+    outputs = tuple(value.name or "" for value in model.graph.outputs)
+    read = run_all(Evaluator(model).run, samples, progress, "running the model as read")
+    scores = class_scores(model, read, labelled=samples.labels is not None)
+    try:
+        run, by = open_original(path, source.format, inputs, outputs)
+    except EngineError as error:
+        note = f"its own runtime cannot open the source, so the model as read is the reference: {error}"
+        return Reference(samples, read, "the model as read", scores, (note,))
+    original = run_all(run, samples, progress, "running the source")
+    original = {name: original[name].reshape(value.shape) for name, value in read.items()}
+    errors = output_errors(original, read)
+    wrong = [error for error in errors if not error.max_relative <= FLOAT32]
+    if not wrong:
+        return Reference(samples, original, by, scores)
+    worst = max(wrong, key=lambda error: error.max_relative)
+    far = f"relative error {worst.max_relative:.1e} at output {worst.name}"
+    if source.format != "tflite":
+        raise VerificationError(f"{source.name}: the model as read does not compute what {by} computes: {far}")
+    snr = f", signal-to-noise {worst.snr_db:.0f} dB" if worst.snr_db is not None else ""
+    note = f"the source's own integer or hybrid kernels round otherwise than its float meaning, the reference ({far}{snr})"
+    return Reference(samples, read, "the model as read", scores, (note,))
+
+
+def class_scores(model: ir.Model, outputs: dict[str, Array], *, labelled: bool) -> str | None:
+    """The output whose rows are class scores: the first of shape [samples, classes].
+
+    A single score a row needs labels to be one, and an output shaped like an input (an autoencoder's) is none.
+    """
+    shapes = {_sizes(value) for value in model.graph.inputs}
+    for value in model.graph.outputs:
+        assert value.name is not None
+        array = outputs[value.name]
+        if array.ndim == 2 and array.dtype.kind == "f" and (array.shape[1] > 1 or (labelled and array.shape[1] == 1)):
+            if not labelled and _sizes(value) in shapes:
+                continue
+            return value.name
+    return None
+
+
+def _sizes(value: ir.Value) -> tuple[str, ...]:
+    return () if value.shape is None else tuple(str(dim) for dim in value.shape)
