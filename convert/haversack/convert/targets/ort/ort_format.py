@@ -13,6 +13,7 @@ from pathlib import Path
 
 import onnx
 
+from haversack.convert.targets.ort.ort_bytes import canonical
 from haversack.convert.targets.ort.shrink import operators
 
 PORTABLE_DOMAINS = {"", "com.microsoft"}
@@ -30,14 +31,27 @@ def write_ort(model: bytes, path: Path, *, fold: bool) -> set[tuple[str, str]]:
     Returns:
         (domain, operator) of every node in it.
     """
-    _optimised(model, path, fold=fold, form="ORT")
     with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / "optimised.ort"
+        _optimised(model, saved, fold=fold, form="ORT")
+        content = canonical(saved.read_bytes())
         readable = Path(folder) / "optimised.onnx"
         _optimised(model, readable, fold=fold, form="ONNX")
         found = operators(onnx.load(readable).graph)
     foreign = {domain for domain, _ in found} - PORTABLE_DOMAINS
     assert not foreign, f"the optimised graph holds operators of {foreign}, which other machines lack"
+    _open(content)
+    path.write_bytes(content)
     return found
+
+
+def _open(content: bytes) -> None:
+    """Open an `.ort` file as a device does; it raises where the file is damaged."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def _optimised(model: bytes, path: Path, *, fold: bool, form: str) -> None:
