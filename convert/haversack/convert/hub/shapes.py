@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
@@ -36,6 +37,7 @@ def infer(model: ir.Model) -> ir.Model:
         if inferred.type is not None:
             value.type = inferred.type
         value.shape = _merged(inferred.shape, declared[value])
+    _unify_symbols(model)
     return model
 
 
@@ -105,6 +107,39 @@ def _computed(model: ir.Model) -> Iterator[ir.Value]:
     for graph in model.graphs():
         for node in graph:
             yield from node.outputs
+
+
+def _unify_symbols(model: ir.Model) -> None:
+    """Call the symbolic dimension of a Reshape's output what it is called at the input, where they must be equal.
+
+    onnx's inference gives a Reshape's -1 a new symbol. If both shapes have one symbolic dimension and their static
+    ones have the same product, the two are one. The new symbol is replaced wherever inference carried it.
+    """
+    same: dict[str, str] = {}
+    for graph in model.graphs():
+        for node in graph:
+            if node.op_type != "Reshape" or node.domain != "" or node.inputs[0] is None:
+                continue
+            before, after = _one_symbol(node.inputs[0].shape), _one_symbol(node.outputs[0].shape)
+            if before is not None and after is not None and before[1] == after[1]:
+                same.setdefault(after[0], same.get(before[0], before[0]))
+    same = {new: old for new, old in same.items() if new != old}
+    if not same:
+        return
+    for value in _computed(model):
+        if value.shape is not None and not value.shape.is_static():
+            value.shape = ir.Shape(
+                [same.get(d.value or "", d.value) if isinstance(d, ir.SymbolicDim) else d for d in value.shape]
+            )
+
+
+def _one_symbol(shape: ir.Shape | None) -> tuple[str, int] | None:
+    """The name of a shape's only symbolic dimension, and the product of the others; None for other shapes."""
+    if shape is None:
+        return None
+    symbols = [dim.value for dim in shape if isinstance(dim, ir.SymbolicDim)]
+    product = math.prod(dim for dim in shape if isinstance(dim, int))
+    return (symbols[0], product) if len(symbols) == 1 and symbols[0] is not None and product else None
 
 
 def _merged(inferred: ir.Shape | None, declared: ir.Shape | None) -> ir.Shape | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import onnx_ir as ir
 
 from haversack.convert.errors import SourceError
-from haversack.convert.sources.tensorflow import first_line, from_function, plain, tensorflow, unique
+from haversack.convert.sources.tensorflow import first_line, from_function, tensorflow
+from haversack.convert.sources.tensorflow_names import plain, unique
 
 
 def read_keras(path: Path) -> ir.Model:
@@ -19,7 +21,7 @@ def read_keras(path: Path) -> ir.Model:
         SourceError: TensorFlow is absent, Keras rejects the file, or a layer has no ONNX counterpart.
     """
     with tensorflow(path.name) as tf:
-        return _convert(tf, _load(tf, path), path)
+        return _convert(tf, open_keras(tf, path), path)
 
 
 def read_h5(path: Path) -> ir.Model:
@@ -31,11 +33,11 @@ def read_h5(path: Path) -> ir.Model:
     """
     with tensorflow(path.name) as tf:
         _check_h5(path)
-        return _convert(tf, _load(tf, path), path)
+        return _convert(tf, open_keras(tf, path), path)
 
 
 def _check_h5(path: Path) -> None:
-    import h5py
+    import h5py  # type: ignore[import-untyped]
 
     try:
         with h5py.File(path, "r") as file:
@@ -63,7 +65,13 @@ def _class_names(config: object) -> Any:
             yield from _class_names(value)
 
 
-def _load(tf: Any, path: Path) -> Any:
+def open_keras(tf: Any, path: Path) -> Any:
+    """Load a Keras model of any version.
+
+    Raises:
+        SourceError: Keras rejects the file.
+    """
+
     class DepthwiseConv2D(tf.keras.layers.DepthwiseConv2D):  # type: ignore[misc]
         """Keras 2 wrote `groups`, always 1, into the configuration; Keras 3 refuses to read it."""
 
@@ -89,6 +97,7 @@ def _convert(tf: Any, model: Any, path: Path) -> ir.Model:
         for index, tensor in enumerate(model.inputs)
     ]
     structure = model._inputs_struct if hasattr(model, "_inputs_struct") else None
+    _name_scopes(tf, model, "")
 
     def call(*tensors: Any) -> list[Any]:
         # A model built on a dictionary or a nest of inputs is called with just that.
@@ -102,6 +111,29 @@ def _convert(tf: Any, model: Any, path: Path) -> ir.Model:
     except Exception as error:
         raise SourceError(f"{path.name} cannot be traced: {first_line(error)}") from None
     return from_function(model, function, input_names, unique(_output_names(model)), path.name)
+
+
+def _name_scopes(tf: Any, model: Any, prefix: str) -> None:
+    """Let each layer's operators be named after the layer.
+
+    Keras 3 enters every layer's name scope twice, so that TensorFlow takes the name as used and gives `conv2d` the
+    scope `conv2d_1`, which is another layer. A scope that ends with a slash is taken as it stands.
+    """
+    for layer in getattr(model, "layers", ()):
+        path = f"{prefix}{layer.name}/"
+        if getattr(layer, "layers", None):
+            _name_scopes(tf, layer, path)
+        else:
+            layer.call = _in_scope(tf, path, layer.call)
+
+
+def _in_scope(tf: Any, path: str, call: Any) -> Any:
+    @functools.wraps(call)
+    def scoped(*args: Any, **kwargs: Any) -> Any:
+        with tf.name_scope(path):
+            return call(*args, **kwargs)
+
+    return scoped
 
 
 def _output_names(model: Any) -> list[str]:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from haversack.convert.errors import SourceError
 from haversack.convert.hub.load import to_hub
+from haversack.convert.sources.tensorflow_names import name_after_outputs
 
 READERS = {
     "onnx": ("haversack.convert.sources.onnx", "read_onnx"),
@@ -64,6 +65,8 @@ def read(path: Path) -> Source:
         hub = to_hub(model)
     except SourceError as error:
         raise SourceError(f"{path.name}: {error}") from None
+    if format_ != "onnx":
+        name_after_outputs(hub)
     return Source(hub, format_, _sha256(path), path.stem if path.is_file() else path.resolve().name)
 
 

@@ -23,17 +23,29 @@ def read_savedmodel(path: Path) -> ir.Model:
         SourceError: TensorFlow is absent, it rejects the folder, or the graph has no ONNX counterpart.
     """
     with tensorflow(path.name) as tf:
-        try:
-            loaded = _load(tf, path.resolve())
-        except SourceError:
-            raise
-        except Exception as error:
-            raise SourceError(f"{path.name} cannot be read by TensorFlow: {first_line(error)}") from None
-        function = _signature(loaded, path)
+        loaded, function = open_signature(tf, path)
         # A signature takes keywords and gives a dictionary; TensorFlow flattens both in the order of their keys.
         inputs = sorted(function.structured_input_signature[1])
         outputs = sorted(function.structured_outputs)
         return from_function(loaded, function, inputs, outputs, path.name)
+
+
+def open_signature(tf: Any, path: Path) -> tuple[Any, Any]:
+    """Load a SavedModel and find its signature.
+
+    Returns:
+        The loaded object, which must live as long as the signature is used, and the signature.
+
+    Raises:
+        SourceError: TensorFlow rejects the folder, or it has no signature to take.
+    """
+    try:
+        loaded = _load(tf, path.resolve())
+    except SourceError:
+        raise
+    except Exception as error:
+        raise SourceError(f"{path.name} cannot be read by TensorFlow: {first_line(error)}") from None
+    return loaded, _signature(loaded, path)
 
 
 def _load(tf: Any, path: Path) -> Any:
@@ -42,13 +54,12 @@ def _load(tf: Any, path: Path) -> Any:
     An optimizer of Keras 2 comes back as a plain object that has no `add_slot`, so that TensorFlow 2.16 and later
     fail on every model saved after training. The slots hold the training's momenta, which no signature reads.
     """
-    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     saved = SavedModel()
     try:
         saved.ParseFromString((path / "saved_model.pb").read_bytes())
-    except DecodeError:
+    except Exception:  # google.protobuf's DecodeError, whose module is an implementation detail
         raise SourceError(f"{path.name}: saved_model.pb is damaged; export the model again") from None
     if not any(node.slot_variables for graph in saved.meta_graphs for node in graph.object_graph_def.nodes):
         return tf.saved_model.load(str(path))
@@ -70,4 +81,3 @@ def _signature(loaded: Any, path: Path) -> Any:
         known = ", ".join(sorted(signatures)) or "none"
         raise SourceError(f"{path.name} has no signature {SIGNATURE!r} (it has: {known}); export it with one")
     return signatures[name]
-

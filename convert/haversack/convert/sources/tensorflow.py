@@ -7,12 +7,13 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import onnx_ir as ir
 
 from haversack.convert.errors import SourceError
+from haversack.convert.sources.tensorflow_names import shorten
 
 TF2ONNX_OPSET = 18
 """The newest opset that tf2onnx writes; the hub brings it to its own."""
@@ -42,10 +43,8 @@ def tensorflow(what: str) -> Iterator[Any]:
         # Reading takes no accelerator, and TensorFlow would reserve all of its memory.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            try:
+            with suppress(RuntimeError):  # where its caller uses TensorFlow already, the devices are that caller's
                 tf.config.set_visible_devices([], "GPU")
-            except RuntimeError:
-                pass  # its caller uses TensorFlow already, with its own choice of devices
             yield tf
 
 
@@ -109,10 +108,13 @@ def tidy(proto: Any, inputs: Sequence[str], outputs: Sequence[str], what: str) -
         SourceError: An operator that tf2onnx left as TensorFlow's own.
     """
     model: ir.Model = ir.from_proto(proto)
-    foreign = sorted({f"{n.domain}.{n.op_type}" for g in model.graphs() for n in g if n.domain not in ("", "ai.onnx.ml")})
+    foreign = sorted(
+        {f"{n.domain}.{n.op_type}" for g in model.graphs() for n in g if n.domain not in ("", "ai.onnx.ml")}
+    )
     known = {node.op_type for graph in model.graphs() for node in graph if node.domain == ""}
     if foreign or (foreign := _unknown(known)):
         raise SourceError(f"{what} holds operators that have no ONNX counterpart: {', '.join(foreign)}; replace them")
+    shorten(model)
     _reorder(model.graph.inputs, inputs)
     _reorder(model.graph.outputs, outputs)
     for value in model.graph.inputs:
@@ -142,22 +144,6 @@ def _reorder(values: Any, names: Sequence[str]) -> None:
     ordered += [value for value in values if value.name not in set(names)]
     values.clear()
     values.extend(ordered)
-
-
-def plain(name: str) -> str:
-    """A tensor's name as the user knows it: without TensorFlow's output index and the prefixes its exporters add."""
-    return name.split(":")[0].removeprefix("serving_default_")
-
-
-def unique(names: Sequence[str]) -> list[str]:
-    """The names, each later one of two that are alike with a number."""
-    seen: dict[str, int] = {}
-    result = []
-    for name in names:
-        count = seen.get(name, 0)
-        seen[name] = count + 1
-        result.append(f"{name}_{count}" if count else name)
-    return result
 
 
 def first_line(error: BaseException) -> str:

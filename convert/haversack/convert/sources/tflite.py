@@ -9,7 +9,8 @@ from typing import Any
 import onnx_ir as ir
 
 from haversack.convert.errors import SourceError
-from haversack.convert.sources.tensorflow import TF2ONNX_OPSET, first_line, plain, tensorflow, tidy, unique
+from haversack.convert.sources.tensorflow import TF2ONNX_OPSET, first_line, tensorflow, tidy
+from haversack.convert.sources.tensorflow_names import plain, unique
 
 
 def read_tflite(path: Path) -> ir.Model:

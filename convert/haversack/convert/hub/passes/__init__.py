@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import onnx_ir as ir
 from onnx_ir.passes.common import (
@@ -27,10 +27,19 @@ from haversack.convert.hub.passes.merge_reshapes import merge_reshapes
 from haversack.convert.hub.passes.merge_transposes import merge_transposes
 from haversack.convert.hub.passes.remove_identities import remove_identities
 from haversack.convert.hub.passes.remove_no_ops import remove_no_ops
+from haversack.convert.hub.passes.reshape_to_transpose import reshape_to_transpose
 from haversack.convert.hub.passes.split_batch_norm import split_batch_norm
 
-Pass = Callable[[ir.Model], bool]
-"""A rewrite in place; it says whether it changed anything."""
+
+class Pass(Protocol):
+    """A rewrite in place; it says whether it changed anything."""
+
+    __name__: str
+
+    def __call__(self, model: ir.Model) -> bool:
+        """Rewrite `model`."""
+        ...
+
 
 ROUNDS = 64
 """More rounds than any graph needs: each makes the graph smaller or more canonical."""
@@ -62,6 +71,7 @@ ORDER: tuple[Pass, ...] = (
     explicit_windows,  # needs shapes
     merge_transposes,
     merge_reshapes,
+    reshape_to_transpose,  # after merge_reshapes, which takes it back where a Reshape follows
     split_batch_norm,  # gives fold_scale and fold_bias their work
     fold_scale,  # before fold_bias: it scales the bias that is there
     canonical_gemm,  # makes MatMul + Add a Gemm, whose bias fold_bias then extends
@@ -79,13 +89,13 @@ def simplify(model: ir.Model) -> ir.Model:
         RuntimeError: The passes never come to rest (two undo each other): a bug.
     """
     for _ in range(ROUNDS):
-        changed = [rewrite(model) for rewrite in ORDER]
-        if not any(changed):
+        changed = [rewrite.__name__ for rewrite in ORDER if rewrite(model)]
+        if not changed:
             return model
         TopologicalSortPass()(model)
         NameFixPass()(model)
         shapes.infer(model)
-    raise RuntimeError(f"the passes did not come to rest within {ROUNDS} rounds")
+    raise RuntimeError(f"the passes did not come to rest within {ROUNDS} rounds: {', '.join(changed)}")
 
 
 __all__ = ["ORDER", "Pass", "simplify"]

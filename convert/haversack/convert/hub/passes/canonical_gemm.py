@@ -11,11 +11,14 @@ from haversack.convert.hub.passes.rewriting import (
     has_one_use,
     initializer,
     insert,
+    is_blocked,
     is_weight,
     nodes,
 )
 from haversack.convert.hub.shapes import static_shape
 from haversack.runtimes.engines import Array
+
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
 def canonical_gemm(model: ir.Model) -> bool:
@@ -41,30 +44,37 @@ def canonical_gemm(model: ir.Model) -> bool:
 
 def _from_matmul(node: ir.Node) -> bool:
     for index in (0, 1):
-        product, bias = node.inputs[index], constant(node.inputs[1 - index])
+        product, addend = node.inputs[index], node.inputs[1 - index]
         layer = product.producer() if product is not None else None
-        if product is None or bias is None or layer is None or layer.op_type != "MatMul" or layer.domain != "":
+        if product is None or not is_weight(addend) or layer is None or layer.op_type != "MatMul" or layer.domain != "":
             continue
         x, weights = layer.inputs
-        if x is None or x.shape is None or len(x.shape) != 2 or weights is None or not is_weight(weights):
+        if x is None or x.shape is None or len(x.shape) != 2 or weights is None:
+            continue
+        if not _is_dense(weights, False):
             continue
         sizes = static_shape(weights)
         if sizes is None or len(sizes) != 2 or not has_one_use(product):
             continue
         out = sizes[1]
-        if layer.graph is not node.graph or bias.shape not in ((), (1,), (1, 1), (out,), (1, out)):
+        if layer.graph is not node.graph or addend is None or product.dtype not in _FLOATS:
             continue
-        if bias.dtype.kind != "f":
+        bias, shape = constant(addend), static_shape(addend)
+        if shape not in ((out,),) if bias is None else shape not in ((), (1,), (1, 1), (out,), (1, out)):
             continue
         assert node.graph is not None
-        turned = _transposed(layer, weights)
-        row = initializer(node.graph, f"{layer.name}/bias", _row(bias, out))
-        dense = insert(layer, "Gemm", [x, turned, row], f"{layer.name}", like=product, transB=1)
+        turned = _transposed(node, weights)
+        row = addend if bias is None else initializer(node.graph, f"{layer.name}/bias", _row(bias, out))
+        dense = insert(node, "Gemm", [x, turned, row], f"{layer.name}", like=product, transB=1)
         product.replace_all_uses_with(dense)
         node.graph.remove(layer, safe=True)
         absorb(node, dense)
         return True
     return False
+
+
+def _is_dense(weights: ir.Value, transposed: bool) -> bool:
+    return is_weight(weights) and (transposed or not is_blocked(weights))
 
 
 def _row(bias: Array, out: int) -> Array:
@@ -92,9 +102,9 @@ def _canonical(node: ir.Node) -> bool:
     assert x is not None
     assert weights is not None
     sizes = static_shape(weights)
-    if x.shape is None or sizes is None or x.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+    if x.shape is None or sizes is None or x.dtype not in _FLOATS:
         return False
-    dense = is_weight(weights) and (constant(weights) is not None or alpha == 1)
+    dense = _is_dense(weights, bool(trans_b)) and (constant(weights) is not None or alpha == 1)
     out = sizes[0] if trans_b else sizes[1]
     held = constant(bias)
     fits = bias is None or (is_weight(bias) and bias.shape is not None and list(bias.shape) == [out])

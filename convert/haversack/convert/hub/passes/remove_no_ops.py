@@ -8,7 +8,6 @@ import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.hub.passes.rewriting import bypass, constant, nodes
-from haversack.convert.hub.shapes import static_shape
 
 
 def remove_no_ops(model: ir.Model) -> bool:
@@ -49,8 +48,11 @@ def _cast(node: ir.Node) -> bool:
 
 
 def _same_shape(node: ir.Node) -> bool:
-    before, after = static_shape(node.inputs[0]), static_shape(node.outputs[0])
-    return before is not None and before == after
+    before = node.inputs[0].shape if node.inputs[0] is not None else None
+    after = node.outputs[0].shape
+    if before is None or after is None or any(isinstance(d, ir.SymbolicDim) and d.value is None for d in before):
+        return False
+    return list(before) == list(after)
 
 
 def _pad(node: ir.Node) -> bool:

@@ -46,15 +46,27 @@ def is_constant(value: ir.Value | None) -> bool:
 
 
 def is_weight(value: ir.Value | None) -> bool:
-    """Whether `value` is a constant, or a stored weight behind a DequantizeLinear or a Cast from float16."""
+    """Whether `value` is a constant, or a stored weight behind a DequantizeLinear or a Cast from float16.
+
+    A Transpose of one counts too: `merge_transposes` moves it into what is stored.
+    """
     if is_constant(value):
         return True
     producer = value.producer() if value is not None else None
+    if producer is None or producer.domain != "":
+        return False
+    if producer.op_type == "Transpose":
+        return is_weight(producer.inputs[0]) and not is_blocked(producer.inputs[0])
+    return producer.op_type in WEIGHT_FORMS and all(each is None or is_constant(each) for each in producer.inputs)
+
+
+def is_blocked(value: ir.Value | None) -> bool:
+    """Whether `value` is a weight quantized in blocks along an axis, which ties it to its axis order."""
+    producer = value.producer() if value is not None else None
     return (
         producer is not None
-        and producer.op_type in WEIGHT_FORMS
-        and producer.domain == ""
-        and all(each is None or is_constant(each) for each in producer.inputs)
+        and producer.op_type == "DequantizeLinear"
+        and producer.attributes.get_int("block_size", 0) != 0
     )
 
 
