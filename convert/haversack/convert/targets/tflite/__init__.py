@@ -31,13 +31,13 @@ class TFLite:
     suffix = ".tflite"
     recipes = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights")
 
-    def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:
+    def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:  # noqa: ARG002
         """Every reason why `model`, compressed by `recipe`, cannot be lowered; empty means it can."""
         from haversack.convert.targets.tflite.lower import lower
 
         return lower(model, options).blockers
 
-    def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
+    def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:  # noqa: ARG002
         """Lower the compressed hub graph `model` and write the artifact at `path`; `model` is not changed.
 
         Raises:
@@ -59,7 +59,7 @@ class TFLite:
         return Written(
             path,
             layers=layers(lowered.graph, lowered.places, index),
-            notes=tuple([*lowered.notes, *_memory_note(lowered.graph)]),
+            notes=(*lowered.notes, *_memory_note(lowered.graph)),
             min_runtime=runtimes.minimum((op.code, version(op)) for op in lowered.graph.operators),
         )
 

@@ -2,10 +2,10 @@
 
 A lowering says which kernels compute a node; the Builder sees to it that each kernel gets the element types it has:
 
-- *Float.* A compressed input (int8 or float16 that stands for float32) is widened by a DEQUANTIZE; an element type that
-  the kernel lacks is cast to a wider one and the result cast back.
-- *Integer.* Where the hub quantizes a node's inputs and result, its kernels get int8 tensors. `Kernel.int8` says how the
-  output's scale follows; what has no int8 kernel raises `NoInt8Kernel`, upon which the driver makes a float island.
+- *Float.* A compressed input (int8 or float16 that stands for float32) is widened by a DEQUANTIZE; an element type
+  that the kernel lacks is cast to a wider one and the result cast back.
+- *Integer.* Where the hub quantizes a node's inputs and result, its kernels get int8 tensors. `Kernel.int8` says how
+  the output's scale follows; what has no int8 kernel raises `NoInt8Kernel`, and the driver makes a float island.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from haversack.runtimes.engines import Array
 Mode = Literal["plain", "integer", "hybrid"]
 
 DEQUANTIZE_WORTH = 128
-"""Bytes that a compressed constant must save before a DEQUANTIZE operator (its tables take about as many) is worth it."""
+"""Bytes that a compressed constant must save before a DEQUANTIZE operator is worth it: its tables take as many."""
 
 
 class NoInt8Kernel(Exception):  # noqa: N818 - a signal to the driver, not an error for the user
@@ -238,11 +238,12 @@ class Builder:
             if any(id(inputs[n]) in self._computed for n in data):
                 raise NoInt8Kernel("it takes several kernels, and int8 between them would round each time")
             wanted = self.result.quantization
-            quantization = FIXED_SCALES[code] if kernel.int8 == "fixed" else wanted
-            if quantization is None or (wanted is not None and not quantization.same(wanted)):
+            given = FIXED_SCALES[code] if kernel.int8 == "fixed" else wanted
+            if given is None or (wanted is not None and not given.same(wanted)):
                 raise NoInt8Kernel(
                     "its result is not quantized" if wanted is None else f"{code} has one fixed output scale"
                 )
+            quantization = given
         results = [
             Tensor(shape, dtype or "int8", quantization=quantization if dtype in (None, "float32", "int8") else None)
             for shape, dtype in ((shape, None if dtype == "float32" else dtype) for shape, dtype in outputs)

@@ -13,20 +13,10 @@ from haversack.convert.targets.tflite.graph import Graph, Operator, Tensor
 from haversack.convert.targets.tflite.ops.window import Window, same_padding
 from haversack.convert.targets.tflite.schema import ACTIVATIONS, SAME, VALID
 
-CARRY_ACTIVATION = frozenset(
-    [
-        "ADD",
-        "AVERAGE_POOL_2D",
-        "CONV_2D",
-        "CONV_3D",
-        "DEPTHWISE_CONV_2D",
-        "DIV",
-        "FULLY_CONNECTED",
-        "MAX_POOL_2D",
-        "MUL",
-        "SUB",
-    ]
-)
+CARRY_ACTIVATION = frozenset({
+    "ADD", "AVERAGE_POOL_2D", "CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "DIV", "FULLY_CONNECTED", "MAX_POOL_2D", "MUL",
+    "SUB",
+})  # fmt: skip
 """Operators that apply an activation to their result. (TRANSPOSE_CONV does in its version 4 only.)"""
 
 TAKE_BIAS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
@@ -153,20 +143,15 @@ def activation_into_producer(graph: Graph) -> None:
 
 
 def flatten_into_fully_connected(graph: Graph) -> None:
-    """Given RESHAPE → FULLY_CONNECTED, result FULLY_CONNECTED: it takes its input as rows of the right length anyway."""
+    """Given RESHAPE → FULLY_CONNECTED, result FULLY_CONNECTED, which takes its input as rows of its weights' length."""
     view = _View(graph)
     for operator in list(graph.operators):
         if operator.code != "FULLY_CONNECTED" or operator.options.get("keep_num_dims"):
             continue
         before = view.sole_producer(operator.inputs[0])
         if before is not None and before.code == "RESHAPE":
-            source, weights = before.inputs[0], operator.inputs[1]
-            if (
-                source is not None
-                and weights is not None
-                and source.shape
-                and source.shape[0] == operator.outputs[0].shape[0]
-            ):
+            source = before.inputs[0]
+            if source is not None and source.shape and source.shape[0] == operator.outputs[0].shape[0]:
                 operator.inputs[0] = source
                 graph.operators.remove(before)
 

@@ -96,7 +96,7 @@ class Tensor:
             return self.data
         q = self.quantization
         if not q.per_channel:
-            return (self.data.astype(np.float32) - np.float32(q.zero_point[0])) * q.scale[0]
+            return np.asarray((self.data.astype(np.float32) - np.float32(q.zero_point[0])) * q.scale[0])
         shape = [1] * len(self.shape)
         shape[q.axis] = -1
         centred = self.data.astype(np.float32) - q.zero_point.astype(np.float32).reshape(shape)

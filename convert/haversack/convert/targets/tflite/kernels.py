@@ -2,8 +2,8 @@
 
 A row says what the kernel computes *right*, which is less than what it loads: `tests/tflite/test_kernels.py` runs every
 row, every element type of it, with and without XNNPACK, and compares values. An int8 or uint8 tensor without
-quantization is never given to an arithmetic kernel (it would be taken for a quantized one), so `plain` lists those types
-only for kernels that move data.
+quantization is never given to an arithmetic kernel (it would be taken for a quantized one), so `plain` lists those
+types only for kernels that move data.
 
 Versions are those under which the kernels were published (`op_version.cc` and `runtime_version.cc` of TensorFlow Lite).
 """
@@ -280,6 +280,13 @@ def _dtype(operator: Operator, position: int) -> str:
 
 _TWO = _by_dtype(2)
 
+_TWO_FOR_INT8: Final = (
+    "ARG_MAX", "ARG_MIN", "AVERAGE_POOL_2D", "DEPTH_TO_SPACE", "EQUAL", "GELU", "GREATER", "GREATER_EQUAL",
+    "L2_NORMALIZATION", "LESS", "LESS_EQUAL", "LOGISTIC", "LOG_SOFTMAX", "MAX_POOL_2D", "MEAN", "MIRROR_PAD",
+    "NOT_EQUAL", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "RELU", "RELU6", "RSQRT", "SOFTMAX", "SPACE_TO_DEPTH",
+    "SQUARED_DIFFERENCE", "SUM", "TANH", "TOPK_V2",
+)  # fmt: skip
+
 _VERSIONS: Final[dict[str, Callable[[Operator], int]]] = {
     "ABS": _by_dtype(2, int16=4, int32=5),
     "ADD": _by_dtype(2, int64=4),
@@ -315,40 +322,7 @@ _VERSIONS: Final[dict[str, Callable[[Operator], int]]] = {
     "TILE": _by_dtype(3),
     "TRANSPOSE": _by_rank(((5, 6), (4, 4)), 2, bool=3, int16=5),
     "TRANSPOSE_CONV": _transpose_conv,
-    **dict.fromkeys(
-        [
-            "ARG_MAX",
-            "ARG_MIN",
-            "AVERAGE_POOL_2D",
-            "DEPTH_TO_SPACE",
-            "EQUAL",
-            "GELU",
-            "GREATER",
-            "GREATER_EQUAL",
-            "L2_NORMALIZATION",
-            "LESS",
-            "LESS_EQUAL",
-            "LOGISTIC",
-            "LOG_SOFTMAX",
-            "MAX_POOL_2D",
-            "MEAN",
-            "MIRROR_PAD",
-            "NOT_EQUAL",
-            "REDUCE_MAX",
-            "REDUCE_MIN",
-            "REDUCE_PROD",
-            "RELU",
-            "RELU6",
-            "RSQRT",
-            "SOFTMAX",
-            "SPACE_TO_DEPTH",
-            "SQUARED_DIFFERENCE",
-            "SUM",
-            "TANH",
-            "TOPK_V2",
-        ],
-        _TWO,
-    ),
+    **dict.fromkeys(_TWO_FOR_INT8, _TWO),
 }
 
 

@@ -185,11 +185,8 @@ class _Driver:
         if source.nominal != "float32":
             source = self.b.cast(source, "float32")
         if source.constant:
-            source = self._requantized_constant(source, name)
+            raise self.b.refuse("quantization of a constant at run time", "fold it into an initializer")
         self._set(node.outputs[0], self.b.requantize(source, found, name))
-
-    def _requantized_constant(self, source: Tensor, dtype: str) -> Tensor:
-        raise self.b.refuse(f"quantization of a constant to {dtype} at run time", "fold it into an initializer")
 
     def _dequantize(self, node: ir.Node) -> None:
         source = self._required(node, 0)
@@ -244,7 +241,7 @@ class _Driver:
             self._begin(node, "plain")
             outputs = self._call(node, inputs)
         for value, tensor in zip(node.outputs, outputs, strict=False):
-            self._check(node, value, tensor)
+            self._check(value, tensor)
             self._set(value, tensor)
             self._follow_transpose(node, tensor)
 
@@ -268,10 +265,10 @@ class _Driver:
         head, *rest = outputs if isinstance(outputs, tuple) else (outputs,)
         return (steps.transpose(self.b, head, np.argsort(order).tolist()), *rest)
 
-    def _check(self, node: ir.Node, value: ir.Value, tensor: Tensor) -> None:
+    def _check(self, value: ir.Value, tensor: Tensor) -> None:
         """A lowering that disagrees with the hub's inferred shape or type is wrong; say so instead of writing it."""
         shape, dtype = self._type(value)
-        if tensor.shape != shape or tensor.nominal != dtype:
+        if tensor.shape != shape or dtype not in (tensor.nominal, tensor.dtype):
             found = f"{tensor.nominal}{list(tensor.shape)}"
             raise self.b.refuse(
                 f"it gives {found} where the model says {dtype}{list(shape)}", "report this as a defect"

@@ -1,4 +1,4 @@
-"""The first TensorFlow Lite release that has each version of each operator (`runtime_version.cc` of TensorFlow Lite)."""
+"""The first TensorFlow Lite release with each version of each operator (TensorFlow Lite's `runtime_version.cc`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RELEASES: Final[dict[str, str]] = {
     "AVERAGE_POOL_2D": "1.5.0 1.14.0 2.3.0",
     "BATCH_MATMUL": "2.3.0 2.3.0 2.4.0 2.5.0",
     "BROADCAST_TO": "- 2.5.0 2.5.0",
-    "CAST": "1.5.0 2.7.0 2.8.0 2.9.0",
+    "CAST": "1.5.0 2.7.0 2.8.0 2.9.0 2.12.0",
     "CEIL": "1.14.0",
     "CONCATENATION": "1.5.0 1.14.0 2.3.0",
     "CONV_2D": "1.5.0 1.14.0 1.14.0 2.3.0 2.4.0 2.9.0",
@@ -31,7 +31,7 @@ _RELEASES: Final[dict[str, str]] = {
     "FLOOR": "1.9.0",
     "FLOOR_DIV": "1.14.0 1.14.0",
     "FLOOR_MOD": "1.13.0",
-    "FULLY_CONNECTED": "1.5.0 1.10.0 1.14.0 1.14.0 2.0.0 2.1.0 2.3.0 2.3.0 2.3.0",
+    "FULLY_CONNECTED": "1.5.0 1.10.0 1.14.0 1.14.0 2.0.0 2.1.0 2.3.0 2.3.0 2.3.0 2.11.0",
     "GATHER": "1.6.0 1.14.0 1.15.0 2.4.0 2.5.0",
     "GATHER_ND": "1.14.0 2.3.0 2.5.0",
     "GELU": "2.9.0 2.9.0",
@@ -79,6 +79,7 @@ _RELEASES: Final[dict[str, str]] = {
     "RSQRT": "1.10.0 2.5.0",
     "SCATTER_ND": "2.1.0",
     "SELECT_V2": "2.2.0",
+    "SIGN": "2.11.0 2.12.0",
     "SIN": "1.9.0",
     "SLICE": "1.14.0 1.14.0 1.14.0 2.4.0 2.5.0",
     "SOFTMAX": "1.5.0 1.14.0 2.3.0",
@@ -94,15 +95,15 @@ _RELEASES: Final[dict[str, str]] = {
     "TANH": "1.14.0 1.14.0 2.3.0",
     "TILE": "1.10.1 2.2.0 2.8.0",
     "TOPK_V2": "1.7.0 1.14.0",
-    "TRANSPOSE": "1.6.0 1.14.0 1.15.0 2.3.0 2.4.0",
-    "TRANSPOSE_CONV": "1.9.0 2.2.0 2.3.0",
+    "TRANSPOSE": "1.6.0 1.14.0 1.15.0 2.3.0 2.4.0 2.12.0",
+    "TRANSPOSE_CONV": "1.9.0 2.2.0 2.3.0 2.13.0",
 }
 """Releases of the versions 1, 2, 3 … of each operator."""
 
 
 def minimum(operators: Iterable[tuple[str, int]]) -> str | None:
     """The first release that runs all of `operators` (code, version); None where one of them is not in the table."""
-    latest = (0,)
+    latest: tuple[int, ...] = (0,)
     for code, version in operators:
         releases = _RELEASES.get(code, "").split()
         if version > len(releases):

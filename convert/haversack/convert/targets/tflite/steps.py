@@ -159,7 +159,7 @@ def split(b: Builder, x: Tensor, axis: int, sizes: Sequence[int]) -> list[Tensor
     """Cut along an axis into parts of the given sizes."""
     if len(sizes) == 1:
         return [x]
-    shapes = [(x.shape[:axis] + (size,) + x.shape[axis + 1 :], None) for size in sizes]
+    shapes = [((*x.shape[:axis], size, *x.shape[axis + 1 :]), None) for size in sizes]
     if x.data is not None:
         parts = np.split(x.data, np.cumsum(sizes)[:-1], axis)
         return [_part(x, part, axis, n, sizes) for n, part in enumerate(parts)]

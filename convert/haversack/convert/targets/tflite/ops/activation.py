@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -170,7 +171,8 @@ def _last_axis(code: str) -> Lowering:
         order = [n for n in range(rank) if n != axis] + [axis]
         moved = steps.transpose(b, x, order)
         flat = moved if rank <= 4 else steps.reshape(b, moved, (moved.size // x.shape[axis], x.shape[axis]))
-        y = b.op(code, [flat], flat.shape, **({"beta": 1.0} if code == "SOFTMAX" else {}))
+        options: dict[str, Any] = {"beta": 1.0} if code == "SOFTMAX" else {}
+        y = b.op(code, [flat], flat.shape, **options)
         return steps.transpose(b, steps.reshape(b, y, moved.shape), np.argsort(order).tolist())
 
     return lowering

@@ -1,8 +1,10 @@
 """Convolutions. Data is channels-last, weights are as ONNX has them: [out, in / group, *kernel]."""
 
+# ruff: noqa: ARG001 - the signature is the operator's schema, needed or not
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +59,7 @@ def _conv_2d(
     out: tuple[int, ...],
 ) -> Tensor:
     x, padding = _padded(b, x, window, edges)
-    options = {
+    options: dict[str, Any] = {
         "padding": padding,
         "stride_h": window.strides[0],
         "stride_w": window.strides[1],
@@ -104,7 +106,10 @@ def _conv_3d(
 ) -> Tensor:
     x, padding = _padded(b, x, window, edges)
     weights = _dilated(b, weights, window.dilations)
-    options = {"padding": padding, **dict(zip(("stride_d", "stride_h", "stride_w"), window.strides, strict=True))}
+    options: dict[str, Any] = {
+        "padding": padding,
+        **dict(zip(("stride_d", "stride_h", "stride_w"), window.strides, strict=True)),
+    }
     kernel = steps.transpose(b, weights, (2, 3, 4, 1, 0))
     channels, filters = x.shape[-1], weights.shape[0]
     parts = zip(
@@ -125,7 +130,8 @@ def _dilated(b: Builder, weights: Tensor, dilations: Sequence[int]) -> Tensor:
         raise b.refuse("dilated kernel whose weights are computed at run time", "make the weights an initializer")
     sizes = [(size - 1) * step + 1 for size, step in zip(weights.shape[2:], dilations, strict=True)]
     data = np.zeros((*weights.shape[:2], *sizes), weights.data.dtype)
-    data[(..., *(slice(None, None, step) for step in dilations))] = weights.data
+    taps = tuple(slice(None, None, step) for step in dilations)
+    data[(slice(None), slice(None), *taps)] = weights.data
     return Tensor(tuple(data.shape), weights.dtype, data, weights.quantization, weights.widened)
 
 
@@ -203,7 +209,7 @@ def _transposed(
         for n, s, size, f, begin in zip(out[1:3], strides, x.shape[1:3], full, begins, strict=True)
     )
     made = out[1:3] if same else tuple(full)
-    options = {"padding": SAME if same else VALID, "stride_h": strides[0], "stride_w": strides[1]}
+    options: dict[str, Any] = {"padding": SAME if same else VALID, "stride_h": strides[0], "stride_w": strides[1]}
     count = kernel.shape[0]
     parts = zip(
         steps.split(b, x, 3, [x.shape[3] // group] * group),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from haversack.convert.targets.tflite import steps
@@ -50,7 +52,7 @@ def matmul(b: Builder, x: Tensor, y: Tensor) -> Tensor:
     shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
     if y.constant and not x.constant and len(y.shape) == 2 and y.nominal == "float32":
         weights = steps.transpose(b, y, (1, 0))
-        keep = {"keep_num_dims": True} if len(x.shape) > 2 else {}
+        keep: dict[str, Any] = {"keep_num_dims": True} if len(x.shape) > 2 else {}
         return steps.reshape(b, b.op("FULLY_CONNECTED", [x, weights], shape, **keep), out)
     return steps.reshape(b, _batched(b, x, y, shape), out)
 

@@ -1,5 +1,6 @@
 """Normalizations, decomposed: TFLite has kernels for none of them but LRN. Spatial data is channels-last."""
 
+# ruff: noqa: ARG001 - the signature is the operator's schema, needed or not
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -107,7 +108,7 @@ def local_response_normalization(
     """LOCAL_RESPONSE_NORMALIZATION, whose window is symmetric and whose alpha is not divided by the size."""
     if size % 2 == 0:
         raise b.refuse("LRN over an even number of channels", "use an odd size")
-    flat = steps.reshape(b, x, (x.shape[0], -(-x.size // (x.shape[0] * x.shape[-1])), 1, x.shape[-1]))
+    flat = steps.reshape(b, x, (x.shape[0], x.size // (x.shape[0] * x.shape[-1]), 1, x.shape[-1]))
     y = b.op(
         "LOCAL_RESPONSE_NORMALIZATION",
         [flat],

@@ -1,9 +1,11 @@
 """Pools. Data is channels-last."""
 
+# ruff: noqa: ARG001 - the signature is the operator's schema, needed or not
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -149,7 +151,7 @@ def _planes(b: Builder, code: str, x: Tensor, window: Window, edges: Edges) -> T
         out = [(n - k) // s + 1 for n, k, s in zip(x.shape[1:3], window.kernel, window.strides, strict=True)]
     else:
         out = [-(-n // s) for n, s in zip(x.shape[1:3], window.strides, strict=True)]
-    options = dict(zip(("filter_height", "filter_width"), window.kernel, strict=True))
+    options: dict[str, Any] = dict(zip(("filter_height", "filter_width"), window.kernel, strict=True))
     options |= dict(zip(("stride_h", "stride_w"), window.strides, strict=True))
     return b.op(code, [x], (x.shape[0], *out, x.shape[3]), padding=padding, **options)
 
@@ -174,10 +176,8 @@ def _by_taps(b: Builder, code: str, x: Tensor, window: Window, edges: Edges) -> 
     for tap in itertools.product(*map(range, window.kernel)):
         starts = [t * d for t, d in zip(tap, window.dilations, strict=True)]
         ends = [a + (o - 1) * s + 1 for a, o, s in zip(starts, out, window.strides, strict=True)]
-        begin, end, step = (
-            b.ints(v) for v in ((0, *starts, 0), (x.shape[0], *ends, x.shape[-1]), (1, *window.strides, 1))
-        )
-        part = b.op("STRIDED_SLICE", [x, begin, end, step], (x.shape[0], *out, x.shape[-1]))
+        bounds = [(0, *starts, 0), (x.shape[0], *ends, x.shape[-1]), (1, *window.strides, 1)]
+        part = b.op("STRIDED_SLICE", [x, *map(b.ints, bounds)], (x.shape[0], *out, x.shape[-1]))
         y = part if y is None else steps.binary(b, "MAXIMUM" if code == "MAX_POOL_2D" else "ADD", y, part)
     assert y is not None
     return y if code == "MAX_POOL_2D" else steps.scalar(b, "MUL", y, 1 / float(np.prod(window.kernel)))

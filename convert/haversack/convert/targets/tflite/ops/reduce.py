@@ -1,5 +1,6 @@
 """Reductions, arg-reductions, running sums and TopK."""
 
+# ruff: noqa: ARG001 - the signature is the operator's schema, needed or not
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -86,7 +87,7 @@ def _arg(code: str) -> Lowering:
         y = b.op(code, [x, b.ints([axis])], shape, "int64", output_type=TENSOR_TYPES["int64"])
         if select_last_index:
             y = steps.binary(b, "SUB", b.const(x.shape[axis] - 1, "int64"), y)
-        return steps.reshape(b, y, x.shape[:axis] + (1,) + x.shape[axis + 1 :]) if keepdims else y
+        return steps.reshape(b, y, (*x.shape[:axis], 1, *x.shape[axis + 1 :])) if keepdims else y
 
     return lowering
 

@@ -4,6 +4,7 @@ Which element (or pair of elements) each output reads is worked out here per axi
 kernel reads the same ones, it is used; elsewhere a GATHER an axis does it, so no coordinate mode is refused.
 """
 
+# ruff: noqa: ARG001 - the signature is the operator's schema, needed or not
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -94,13 +95,13 @@ def _coordinates(size: int, out: int, factor: float, mode: str) -> Array:
 
 
 def _nearest(coordinates: Array, size: int, mode: str) -> Array:
-    rounding = {
-        "round_prefer_floor": lambda c: np.ceil(c - 0.5),
-        "round_prefer_ceil": lambda c: np.floor(c + 0.5),
-        "floor": np.floor,
-        "ceil": np.ceil,
-    }[mode]
-    return np.asarray(np.clip(rounding(coordinates), 0, size - 1).astype(np.int64))
+    if mode == "round_prefer_floor":
+        rounded = np.ceil(coordinates - 0.5)
+    elif mode == "round_prefer_ceil":
+        rounded = np.floor(coordinates + 0.5)
+    else:
+        rounded = np.floor(coordinates) if mode == "floor" else np.ceil(coordinates)
+    return np.asarray(np.clip(rounded, 0, size - 1).astype(np.int64))
 
 
 def _kernel_nearest(size: int, out: int, align: bool, half: bool) -> Array:

@@ -1,5 +1,6 @@
 """Shapes, orders of axes, copies and conversions."""
 
+# ruff: noqa: ARG001 - the signature is the operator's schema, needed or not
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from haversack.convert.targets.tflite.builder import Builder
 from haversack.convert.targets.tflite.graph import Tensor
 from haversack.convert.targets.tflite.ops.registry import REGISTRY, lowers
 from haversack.convert.targets.tflite.schema import TENSOR_TYPES
+from haversack.runtimes.engines import Array
 
 
 def _reshaped(b: Builder, x: Tensor, _: Tensor | None = None) -> Tensor:
@@ -96,9 +98,7 @@ REGISTRY.table(lambda lowering: lowering, {"Shape": _shape_of, "Size": _size_of}
 
 
 @lowers("ConstantOfShape")
-def constant_of_shape(
-    b: Builder, shape: Tensor, *, value: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None = None
-) -> Tensor:
+def constant_of_shape(b: Builder, shape: Tensor, *, value: Array | None = None) -> Tensor:
     """A constant."""
     number = np.zeros(1, np.float32) if value is None else value
     return b.const(np.full(b.result.shape, number.reshape(-1)[0], number.dtype))
