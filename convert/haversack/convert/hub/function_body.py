@@ -80,7 +80,7 @@ def _body(schema: onnx.defs.OpSchema, node: ir.Node) -> onnx.FunctionProto | Non
         if any(value is not None and value.type is None for value in node.inputs):
             return None
         types = [
-            ir.serde.serialize_type(value.type).SerializeToString() if value is not None and value.type else b""
+            ir.serde.serialize_value(value).type.SerializeToString() if value is not None else b""
             for value in node.inputs
         ]
         proto = ir.to_proto(node).SerializeToString()
@@ -92,7 +92,14 @@ def _body(schema: onnx.defs.OpSchema, node: ir.Node) -> onnx.FunctionProto | Non
     if not data:
         return None
     function.ParseFromString(data)
-    return function if function.node else None
+    if not function.node:
+        return None
+    computed = {name for inner in function.node for name in inner.output} | set(function.input)
+    for name in function.output:
+        if name not in computed:
+            # A context-dependent body leaves out what the node does not ask for, but still declares it.
+            function.node.add(op_type="Constant", output=[name]).attribute.add(name="value_int", type=2, i=0)
+    return function
 
 
 def _best(versions: list[int]) -> int:
