@@ -172,6 +172,32 @@ def test_the_same_input_gives_the_same_bytes(model, feeds, tmp_path, recipe) -> 
     assert contents[0] == contents[1] == contents[2]
 
 
+def test_spelled_out_defaults_do_not_break_integer_pools(feeds, tmp_path) -> None:
+    window = {"strides": [2, 2], "pads": [0, 0, 0, 0], "dilations": [1, 1], "ceil_mode": 0, "count_include_pad": 0}
+    pooled = model_of(
+        [
+            ("Conv", ["image", "w"], ["c"], {"kernel_shape": [1, 1], "group": 1, "dilations": [1, 1]}),
+            ("AveragePool", ["c"], ["scores"], {"kernel_shape": [2, 2], **window}),
+        ],
+        {"image": (1, 3, 8, 8)},
+        {"scores": onnx.TensorProto.FLOAT},
+        {"w": np.random.default_rng(0).normal(size=(4, 3, 1, 1)).astype(np.float32)},
+    )
+    made = compress(pooled, Recipe("int8"), feeds).model
+    written = TARGET.write(made, "int8", tmp_path / "m.onnx", Options())
+    assert optimised_ops(written.path, tmp_path)["QLinearAveragePool"] == 1
+    kept = [
+        {a.name for a in n.attribute}
+        for n in onnx.load(written.path).graph.node
+        if n.op_type in ("Conv", "AveragePool")
+    ]
+    assert kept == [set(), {"kernel_shape", "strides"}]
+    last = next(node for node in made.graph if node.outputs[0].name == "scores")
+    step = float(last.inputs[1].const_value.numpy())
+    for mine, theirs in zip(run(written.path, feeds), hub(made, feeds), strict=True):
+        np.testing.assert_allclose(mine[0], theirs[0], atol=2.001 * step)  # two LSB, a mean's limit
+
+
 def test_names_and_documentation_are_gone(model, tmp_path) -> None:
     written = TARGET.write(model, "fp32", tmp_path / "m.onnx", Options())
     content = written.path.read_bytes()

@@ -141,6 +141,9 @@ def _movable(node: ir.Node) -> bool:
     if node.op_type == "Pad" and len(node.inputs) > 2 and node.inputs[2] is not None:
         fill = constant(node.inputs[2])
         return fill is not None and bool(np.isfinite(fill).all())
+    dilations = node.attributes.get("dilations")
+    if node.op_type in ("AveragePool", "MaxPool") and dilations is not None and set(dilations.as_ints()) != {1}:
+        return False
     if node.op_type == "MaxPool":
         return len(node.outputs) == 1 or not node.outputs[1].uses()
     return True

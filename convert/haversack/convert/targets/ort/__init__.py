@@ -20,7 +20,7 @@ from haversack.convert.compress.editing import Editor, drop_unused_initializers
 from haversack.convert.compress.recipes import RECIPES
 from haversack.convert.errors import Blocker, UnsupportedError
 from haversack.convert.targets import Options, Written
-from haversack.convert.targets.ort import edges, foldable, layers, preflight, shrink, unsigned
+from haversack.convert.targets.ort import defaults, edges, foldable, layers, preflight, shrink, unsigned
 from haversack.convert.targets.ort.ort_format import operator_config, write_ort
 
 MIN_RUNTIME = "onnxruntime 1.20"
@@ -87,6 +87,7 @@ class OrtTarget:
         encoded = unsigned.to_unsigned(editor)
         shrink.drop_saturated(copy.graph)
         shrink.factor_bias_scales(editor)
+        defaults.drop_defaults(copy.graph, copy.opset_imports[""])
         drop_unused_initializers(copy.graph)
         shrink.share_initializers(copy.graph)
         copy.graph.sort()
@@ -95,6 +96,10 @@ class OrtTarget:
         renamed = shrink.shorten_names(proto)
         shrink.strip(proto)
         content = proto.SerializeToString(deterministic=True)
+        reason = preflight.rejected(content, optimised=True)
+        if reason is not None:
+            edit = "convert it as fp32 or int8-weights, and report this model"
+            raise UnsupportedError(self.name, [Blocker(str(model.graph.name), recipe, f"onnxruntime: {reason}", edit)])
         path.write_bytes(content)
         companions: tuple[Path, ...] = ()
         if options.ort_format:

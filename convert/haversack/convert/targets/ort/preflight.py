@@ -13,13 +13,13 @@ def blockers(model: ir.Model) -> list[Blocker]:
 
     The whole model is tried first. Where that fails each node is tried alone, in a model of its own.
     """
-    reason = _rejected(_serialized(model))
+    reason = rejected(_serialized(model))
     if reason is None:
         return []
     opsets = dict(model.opset_imports)
     found = []
     for node in model.graph:
-        why = _rejected(_alone(node, opsets, model.ir_version))
+        why = rejected(_alone(node, opsets, model.ir_version))
         if why is not None:
             found.append(Blocker(str(node.name), node.op_type, f"onnxruntime: {why}", "replace this node"))
     return found or [Blocker(str(model.graph.name or "graph"), "graph", f"onnxruntime: {reason}", "correct the model")]
@@ -47,12 +47,13 @@ def _alone(node: ir.Node, opsets: dict[str, int], ir_version: int) -> bytes:
     return content
 
 
-def _rejected(model: bytes) -> str | None:
-    """Why onnxruntime does not load a serialized model, in one line, or None."""
+def rejected(model: bytes, *, optimised: bool = False) -> str | None:
+    """Why onnxruntime does not load a serialized model, as it is or when it optimises it, in one line, or None."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
     options.log_severity_level = 4
     try:
         ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
