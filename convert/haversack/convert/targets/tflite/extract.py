@@ -1,0 +1,148 @@
+"""Cuts parts out of a written `.tflite`: what verification needs to look inside.
+
+XNNPACK hides intermediate tensors, so a value inside a file is read by making it an output (`truncate`); an operator is
+judged alone by making it a model of its own, which is fed what the hub feeds it (`single`, `layer`). Inputs and outputs
+of a cut are named `tensor_<index in the original file>`, are in order, and are as the file stores them: integers stay
+integers, axes stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from haversack.convert.targets import Layer
+from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization, Tensor
+from haversack.convert.targets.tflite.schema import OPERATORS, OPTIONS, TENSOR_TYPES
+from haversack.convert.targets.tflite.write import serialize
+
+
+def read(data: bytes) -> tuple[Graph, list[Tensor]]:
+    """Read a `.tflite` that Haversack wrote: one subgraph, operators and options of `schema`.
+
+    Returns:
+        The graph, and its tensors by their index in the file.
+
+    Raises:
+        ValueError: It holds what Haversack does not write.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(data, 0))
+    if len(model.subgraphs) != 1:
+        raise ValueError(f"{len(model.subgraphs)} subgraphs where one is expected")
+    subgraph = model.subgraphs[0]
+    tensors = [_tensor(row, model.buffers) for row in subgraph.tensors]
+    codes = {number: code for code, (number, _) in OPERATORS.items()}
+    operators = []
+    for place, row in enumerate(subgraph.operators):
+        entry = model.operatorCodes[row.opcodeIndex]
+        number = max(entry.builtinCode, entry.deprecatedBuiltinCode)
+        if number not in codes:
+            raise ValueError(f"operator {place} has the code {number}, which Haversack does not write")
+        inputs = [tensors[i] if i >= 0 else None for i in _list(row.inputs)]
+        outputs = [tensors[i] for i in _list(row.outputs)]
+        operators.append(Operator(codes[number], inputs, outputs, _options(codes[number], row), str(place)))
+    names = {int(m.tensorIndex): m.name.decode() for d in model.signatureDefs for m in (*d.inputs, *d.outputs)}
+    graph = Graph(
+        [(names.get(i, str(i)), tensors[i]) for i in _list(subgraph.inputs)],
+        [(names.get(i, str(i)), tensors[i]) for i in _list(subgraph.outputs)],
+        operators,
+    )
+    return graph, tensors
+
+
+def truncate(data: bytes, tensors: Sequence[int]) -> bytes:
+    """The same model with other outputs.
+
+    Args:
+        data: A `.tflite` that Haversack wrote.
+        tensors: Indices of the tensors to output. Model inputs and constants cannot be.
+
+    Returns:
+        A `.tflite` with the inputs of the model that these depend on.
+    """
+    graph, found = read(data)
+    inputs = [tensor for _, tensor in graph.inputs]
+    return _cut(graph, found, inputs, [found[i] for i in tensors])
+
+
+def single(data: bytes, operator: int) -> bytes:
+    """One operator as a model: activations in, activations out, constants kept.
+
+    Args:
+        data: A `.tflite` that Haversack wrote.
+        operator: Its position in execution order.
+    """
+    graph, found = read(data)
+    chosen = graph.operators[operator]
+    return _cut(graph, found, chosen.activations, chosen.outputs)
+
+
+def layer(data: bytes, which: Layer) -> bytes:
+    """The operators of one layer of `Written.layers` as a model: from its input taps to its output taps."""
+    graph, found = read(data)
+    inputs = [found[int(tap.tensor)] for tap in which.inputs]
+    return _cut(graph, found, inputs, [found[int(tap.tensor)] for tap in which.outputs])
+
+
+def _cut(graph: Graph, tensors: list[Tensor], inputs: Iterable[Tensor], outputs: Sequence[Tensor]) -> bytes:
+    index = {id(tensor): place for place, tensor in enumerate(tensors)}
+    borders = {id(tensor): tensor for tensor in inputs}
+    made = {id(tensor): operator for operator in graph.operators for tensor in operator.outputs}
+    needed, used = {id(tensor) for tensor in outputs}, set()
+    operators: list[Operator] = []
+    for operator in reversed(graph.operators):
+        if not any(id(tensor) in needed and id(tensor) not in borders for tensor in operator.outputs):
+            continue
+        operators.insert(0, operator)
+        for tensor in operator.activations:
+            needed.add(id(tensor))
+            if id(tensor) in borders:
+                used.add(id(tensor))
+            elif id(tensor) not in made:
+                borders[id(tensor)] = tensor
+                used.add(id(tensor))
+    cut = Graph(
+        [(f"tensor_{index[key]}", tensor) for key, tensor in borders.items() if key in used],
+        [(f"tensor_{index[id(tensor)]}", tensor) for tensor in outputs],
+        operators,
+    )
+    return serialize(cut)[0]
+
+
+def _list(values: Any) -> list[int]:
+    return [] if values is None else [int(value) for value in values]
+
+
+def _tensor(row: Any, buffers: Sequence[Any]) -> Tensor:
+    types = {number: name for name, number in TENSOR_TYPES.items()}
+    dtype, shape = types[row.type], tuple(_list(row.shape))
+    stored = buffers[row.buffer].data if row.buffer else None
+    data = None
+    if stored is not None:
+        raw = np.asarray(stored, np.uint8).tobytes()
+        data = np.frombuffer(raw, np.dtype(dtype)).reshape(shape)
+    quantization = None
+    if row.quantization is not None and row.quantization.scale is not None:
+        scale, zero_point = np.asarray(row.quantization.scale), np.asarray(row.quantization.zeroPoint)
+        quantization = Quantization(scale, zero_point, int(row.quantization.quantizedDimension))
+    return Tensor(shape, dtype, data, quantization)
+
+
+def _options(code: str, row: Any) -> dict[str, Any]:
+    table = OPERATORS[code][1]
+    if table is None or row.builtinOptions is None:
+        return {}
+    options: dict[str, Any] = {}
+    for field in OPTIONS[table][1]:
+        head, *rest = field.name.split("_")
+        value = getattr(row.builtinOptions, head + "".join(part.capitalize() for part in rest))
+        if field.kind == "vector":
+            if value is not None:
+                options[field.name] = _list(value)
+        elif value != field.default:
+            options[field.name] = value
+    return options
