@@ -1,1 +1,96 @@
-"""The offline runtime: loads a bundle or an artifact and runs it, with NumPy and one engine."""
+"""The offline runtime: loads a bundle or an artifact and runs it, with NumPy and one engine.
+
+from haversack.runtimes import load
+
+model = load("kws.haversack")
+scores = model({"input_1": features})["Identity"]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from haversack.runtimes.bundle import SUFFIX, Bundle, open_bundle
+from haversack.runtimes.choose import choose, runnable
+from haversack.runtimes.engines import TensorSpec, engine_name, open_engine
+from haversack.runtimes.errors import BundleError, EngineError, FeedError, HaversackError
+from haversack.runtimes.golden import Check
+from haversack.runtimes.manifest import Manifest, Variant
+from haversack.runtimes.model import Model, open_variant
+from haversack.runtimes.preprocess import Preprocess
+
+
+def load(
+    path: str | Path,
+    *,
+    variant: str | None = None,
+    engine: str | None = None,
+    threads: int = 1,
+    verify: bool = False,
+) -> Model:
+    """Load a bundle or a bare artifact.
+
+    Args:
+        path: A `.haversack`, or an artifact (`.tflite`, `.onnx`, `.ort`, `.mlpackage`).
+        variant: Id of the bundle's variant; None takes the best for what is installed (`haversack.runtimes.choose`).
+        engine: Only this engine: `litert`, `onnxruntime` or `coreml`.
+        threads: How many CPU threads one call may use.
+        verify: Check the hash of everything in the bundle, run the variant's golden vectors, and refuse the bundle if
+            one is off.
+
+    Raises:
+        BundleError: The bundle is damaged, unsafe or of an unknown version, has no such variant, or failed `verify`.
+        EngineError: The engine is not installed or rejects the artifact.
+    """
+    path = Path(path)
+    if threads < 1:
+        raise EngineError(f"threads must be at least 1, found {threads}")
+    if path.suffix != SUFFIX:
+        return _load_artifact(path, variant, engine, threads, verify)
+    with open_bundle(path) as bundle:
+        if variant is None:
+            chosen = choose(bundle.manifest, bundle.measurements, engine)
+        else:
+            chosen = bundle.variant(variant)
+            runnable(chosen, engine)
+        if verify:
+            bundle.verify()
+        model = open_variant(bundle, chosen, threads)
+    if verify:
+        try:
+            check = model.check()
+        except HaversackError:
+            model.close()
+            raise
+        if not check:
+            model.close()
+            raise BundleError(f"{path.name}: {chosen.id} failed its check: {check}")
+    return model
+
+
+def _load_artifact(path: Path, variant: str | None, engine: str | None, threads: int, verify: bool) -> Model:
+    if not path.exists():
+        raise BundleError(f"no such bundle or artifact: {path}")
+    if variant is not None or verify:
+        raise BundleError(f"{path.name} is a bare artifact: only a bundle has variants and golden vectors")
+    name = engine_name(path)
+    if engine is not None and name is not None and name != engine:
+        raise EngineError(f"{path.name} runs in {name}, not in {engine}")
+    return Model(open_engine(path, threads=threads))
+
+
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "Check",
+    "EngineError",
+    "FeedError",
+    "HaversackError",
+    "Manifest",
+    "Model",
+    "Preprocess",
+    "TensorSpec",
+    "Variant",
+    "load",
+    "open_bundle",
+]

@@ -13,12 +13,12 @@ from haversack.convert.data.dataset import (
     Dataset,
     Feeds,
     describe,
-    file_sha256,
     fits,
     spell,
     update_with_arrays,
 )
 from haversack.convert.errors import DataError
+from haversack.runtimes.digest import path_sha256
 from haversack.runtimes.engines import Array, TensorSpec
 from haversack.runtimes.errors import FeedError
 from haversack.runtimes.preprocess import Preprocess
@@ -117,7 +117,7 @@ def open_npz(path: Path, inputs: Sequence[TensorSpec], preprocess: Preprocess | 
             arrays = {name: archive[name] if name in wanted else np.empty(0) for name in archive.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path.name}: not a readable .npz: {error}") from None
-    return ArrayDataset(arrays, inputs, preprocess, source=path.name, sha256=file_sha256(path))
+    return ArrayDataset(arrays, inputs, preprocess, source=path.name, sha256=path_sha256(path))
 
 
 def open_mapping(

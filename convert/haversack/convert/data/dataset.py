@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -88,12 +87,6 @@ def spell(shape: Sequence[int | str]) -> str:
 def describe(spec: TensorSpec) -> str:
     """An input as messages show it: `input_1 float32 [n, 32, 32, 3]`."""
     return f"{spec.name} {spec.dtype} {spell(spec.shape)}"
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def update_with_arrays(digest: hashlib._Hash, arrays: Mapping[str, Array]) -> None:

@@ -6,7 +6,6 @@ dropped; the first frame of several. A zip is read in memory and never extracted
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import warnings
@@ -17,8 +16,9 @@ from typing import Protocol
 
 import numpy as np
 
-from haversack.convert.data.dataset import Dataset, Feeds, describe, file_sha256
+from haversack.convert.data.dataset import Dataset, Feeds, describe
 from haversack.convert.errors import DataError
+from haversack.runtimes.digest import path_sha256, tree_sha256
 from haversack.runtimes.engines import Array, TensorSpec
 from haversack.runtimes.errors import FeedError
 from haversack.runtimes.preprocess import PRESETS, Preprocess
@@ -142,13 +142,7 @@ class FolderFiles:
 
     def sha256(self) -> str:
         """Over the relative path, the length and the bytes of every image, in sorted order."""
-        digest = hashlib.sha256()
-        for name in self.names():
-            if _is_image(name):
-                content = self.read(name)
-                digest.update(f"{name}\0{len(content)}\0".encode())
-                digest.update(content)
-        return digest.hexdigest()
+        return tree_sha256(filter(_is_image, self.names()), self.read)
 
 
 class ZipFiles:
@@ -179,7 +173,7 @@ class ZipFiles:
 
     def sha256(self) -> str:
         """Of the zip's bytes."""
-        return file_sha256(self._path)
+        return path_sha256(self._path)
 
 
 def decode(content: bytes, label: str) -> Array:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from haversack.convert.data.arrays import check_sample
-from haversack.convert.data.dataset import Dataset, Feeds, describe, file_sha256
+from haversack.convert.data.dataset import Dataset, Feeds, describe
 from haversack.convert.data.images import decode, image_input
 from haversack.convert.errors import DataError
+from haversack.runtimes.digest import path_sha256
 from haversack.runtimes.engines import Array, TensorSpec
 from haversack.runtimes.preprocess import Preprocess
 
@@ -45,7 +46,7 @@ class ParquetDataset(Dataset):
                     f"found {', '.join(schema.names)}; rename the columns"
                 )
         next(self.samples())  # a file that does not fit is an error now
-        self.sha256 = file_sha256(path)
+        self.sha256 = path_sha256(path)
         self.description = f"{path.name}, {self._count} rows"
 
     def __len__(self) -> int:

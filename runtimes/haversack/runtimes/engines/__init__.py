@@ -12,6 +12,7 @@ Only the module of the engine that is opened is imported, so a device needs one 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,12 +72,29 @@ ENGINES: dict[str, tuple[str, str]] = {
 }
 
 
-def open_engine(path: str | Path, *, threads: int = 1) -> Engine:
+# engine name -> the module of its vendor that must be installed; the Core ML evaluator needs none
+VENDORS: dict[str, str | None] = {"litert": "ai_edge_litert", "onnxruntime": "onnxruntime", "coreml": None}
+
+
+def engine_name(path: str | Path) -> str | None:
+    """The engine that runs a file of this suffix, or None."""
+    entry = ENGINES.get(Path(path).suffix)
+    return entry[0] if entry else None
+
+
+def is_installed(engine: str) -> bool:
+    """Whether an engine's vendor library is there; it is not imported to find out."""
+    vendor = VENDORS[engine]
+    return vendor is None or importlib.util.find_spec(vendor) is not None
+
+
+def open_engine(path: str | Path, *, threads: int = 1, content: bytes | None = None) -> Engine:
     """Open an artifact with the engine that its suffix names.
 
     Args:
         path: The artifact: a file, or the folder of a `.mlpackage`.
         threads: How many CPU threads one call may use.
+        content: The bytes of the file, where it does not lie on the disk; `path` then only names it.
 
     Raises:
         EngineError: The suffix is unknown, the engine is not installed, or it rejects the artifact.
@@ -90,8 +108,11 @@ def open_engine(path: str | Path, *, threads: int = 1) -> Engine:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise EngineError(f"{path.name} needs the {name} engine, which is not installed: {error}") from error
-    engine: Engine = module.open_artifact(path, threads=threads)
+    if content is None:
+        engine: Engine = module.open_artifact(path, threads=threads)
+    else:
+        engine = module.open_artifact(content, threads=threads, label=path.name)
     return engine
 
 
-__all__ = ["ENGINES", "Array", "Engine", "TensorSpec", "open_engine"]
+__all__ = ["ENGINES", "Array", "Engine", "TensorSpec", "engine_name", "is_installed", "open_engine"]

@@ -101,6 +101,7 @@ def open_artifact(
     xnnpack: bool = True,
     reference_kernels: bool = False,
     preserve_all_tensors: bool = False,
+    label: str | None = None,
 ) -> LitertEngine:
     """Load a `.tflite` model.
 
@@ -111,11 +112,12 @@ def open_artifact(
         reference_kernels: Use the plain reference kernels, without delegates.
         preserve_all_tensors: Keep intermediate tensors readable through `_interpreter`; costs memory, and reaches
             only operators that no delegate took.
+        label: What messages call it; by default the file's name.
 
     Raises:
         EngineError: The file cannot be read, is no TFLite model, or holds an operator that LiteRT does not have.
     """
-    label = "the TFLite model" if isinstance(path, bytes) else Path(path).name
+    label = label or ("the TFLite model" if isinstance(path, bytes) else Path(path).name)
     source: dict[str, object] = {"model_content": path}
     if not isinstance(path, bytes):
         if not Path(path).is_file():

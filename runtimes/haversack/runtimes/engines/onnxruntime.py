@@ -64,18 +64,21 @@ class OnnxruntimeEngine:
         return dict(zip(self._output_names, values, strict=True))
 
 
-def open_artifact(path: str | Path | bytes, *, threads: int = 1, optimize: bool = True) -> OnnxruntimeEngine:
+def open_artifact(
+    path: str | Path | bytes, *, threads: int = 1, optimize: bool = True, label: str | None = None
+) -> OnnxruntimeEngine:
     """Load a `.onnx` or `.ort` model.
 
     Args:
         path: The file, or its bytes (then without external data).
         threads: How many CPU threads one call may use.
         optimize: False executes the graph as it is written, without fusion or constant folding.
+        label: What messages call it; by default the file's name.
 
     Raises:
         EngineError: The file cannot be read, or onnxruntime rejects it.
     """
-    label = "the ONNX model" if isinstance(path, bytes) else Path(path).name
+    label = label or ("the ONNX model" if isinstance(path, bytes) else Path(path).name)
     if not isinstance(path, bytes) and not Path(path).is_file():
         raise EngineError(f"{label}: no such file: {path}")
     options = onnxruntime.SessionOptions()
