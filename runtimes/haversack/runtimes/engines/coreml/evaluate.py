@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from haversack.runtimes.engines import Array
-from haversack.runtimes.engines.coreml.plan import BlockPlan, Step, plan
+from haversack.runtimes.engines.coreml.plan import FAULTS, BlockPlan, Step, plan
 from haversack.runtimes.engines.coreml.program import Operation, Program, ValueType
 from haversack.runtimes.engines.coreml.registry import Context
 from haversack.runtimes.errors import EngineError, FeedError
@@ -181,14 +181,14 @@ class Evaluator:
         return tuple(environment[name] if name in environment else self._constants[name] for name in block.outputs)
 
     def _run_step(self, step: Step, environment: dict[str, Any]) -> None:
-        arguments = step.arguments(environment)
-        if step.definition.context:
-            arguments[step.definition.context] = self._context(step, environment)
         try:
+            arguments = step.arguments(environment)
+            if step.definition.context:
+                arguments[step.definition.context] = self._context(step, environment)
             results = step.definition.function(**arguments)
         except EngineError as error:
             raise EngineError(f"{step.operation}: {error}") from error
-        except (ValueError, IndexError, TypeError, ZeroDivisionError, MemoryError) as error:
+        except FAULTS as error:
             raise EngineError(f"{step.operation} failed: {error}") from error
         outputs = step.operation.outputs
         if len(outputs) == 1 and not isinstance(results, tuple):

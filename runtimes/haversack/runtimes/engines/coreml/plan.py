@@ -20,6 +20,9 @@ from haversack.runtimes.errors import EngineError
 
 OPSETS = {"CoreML5": 15, "CoreML6": 16, "CoreML7": 17, "CoreML8": 18, "CoreML9": 26}
 
+# What an op may raise on values that do not fit it; programs come from outside.
+FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
+
 Converter = Callable[[Any], Any]
 
 
@@ -89,12 +92,17 @@ class _Compiler:
     constants: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     widened: dict[int, tuple[Any, Any]] = field(default_factory=dict)
+    defined: set[str] = field(default_factory=set)
 
     def block(self, block: Block) -> BlockPlan:
         steps = []
+        self.defined.update(item.name for item in block.inputs)
         for operation in block.operations:
             if operation.type == "const":
-                self.constants[operation.outputs[0].name] = operation.attributes["val"].value
+                if len(operation.outputs) == 1 and "val" in operation.attributes:
+                    self.constants[operation.outputs[0].name] = operation.attributes["val"].value
+                else:
+                    self.problems.append(f"{operation} has no value")
                 continue
             definition = self.ops.get(operation.type)
             if definition is None:
@@ -106,10 +114,17 @@ class _Compiler:
                 self.problems.append(str(error))
                 continue
             step = self.step(operation, definition)
-            if operation.type.startswith("constexpr_"):
+            missing = [name for name in step.reads if name not in self.defined]
+            if missing:
+                self.problems.append(f"{operation} reads {', '.join(missing)}, which nothing before it gives")
+            elif operation.type.startswith("constexpr_"):
                 self.decompress(step)
             else:
                 steps.append(step)
+            self.defined.update(output.name for output in operation.outputs)
+        unknown = [name for name in block.outputs if name not in self.defined and name not in self.constants]
+        if unknown:
+            self.problems.append(f"the program returns {', '.join(unknown)}, which nothing gives")
         return BlockPlan(tuple(item.name for item in block.inputs), block.outputs, tuple(steps))
 
     def step(self, operation: Operation, definition: Definition) -> Step:
@@ -125,6 +140,9 @@ class _Compiler:
             reads.update(dict.fromkeys(names))
             if not names:
                 values = [b.value if isinstance(b, Constant) else self.constants[b] for b in bound]
+                if not values and not many:
+                    self.problems.append(f"{operation}: nothing is bound to its parameter {parameter}")
+                    continue
                 converted = [self.constant(value, definition, parameter) for value in values]
                 if not many and len(converted) > 1:
                     constants[parameter] = tuple(converted)
@@ -172,7 +190,11 @@ class _Compiler:
         if step.definition.context:
             types = tuple(output.type for output in step.operation.outputs)
             arguments[step.definition.context] = Context(self.opset, types)
-        results = step.definition.function(**arguments)
+        try:
+            results = step.definition.function(**arguments)
+        except (EngineError, *FAULTS) as error:
+            self.problems.append(f"{step.operation}: {error}")
+            return
         results = results if isinstance(results, tuple) else (results,)
         for output, result in zip(step.operation.outputs, results, strict=True):
             array = np.asarray(result).astype(output.type.storage, copy=False)
@@ -193,6 +215,7 @@ def plan(function: Function) -> tuple[BlockPlan, dict[str, Any]]:
     if function.opset not in OPSETS:
         raise EngineError(f"the program is written in the opset '{function.opset}'; known are {', '.join(OPSETS)}")
     compiler = _Compiler(OPSETS[function.opset], load())
+    compiler.defined.update(item.name for item in function.inputs)
     with np.errstate(all="ignore"):
         block = compiler.block(function.block)
     if compiler.problems:

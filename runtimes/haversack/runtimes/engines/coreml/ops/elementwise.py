@@ -188,8 +188,9 @@ def erf(x: Array) -> Array:
     """
     exact = np.asarray(x, np.float64)
     size = np.abs(exact)
-    square = exact * exact
-    near = exact * np.polyval(_NEAR_P, square) / np.polyval(_NEAR_Q, square)
+    inner = np.clip(exact, -0.46875, 0.46875)
+    square = inner * inner
+    near = inner * np.polyval(_NEAR_P, square) / np.polyval(_NEAR_Q, square)
     limited = np.minimum(size, 4.0)
     far = 1.0 - np.exp(-limited * limited) * np.polyval(_FAR_P, limited) / np.polyval(_FAR_Q, limited)
     far = np.copysign(np.where(size >= 4.0, 1.0, far), exact)
