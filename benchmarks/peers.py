@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from haversack.runtimes.engines import Array
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -21,7 +22,7 @@ def tflite_converter(model: Path, calibration: Iterable[Mapping[str, Array]] | N
         model: A SavedModel folder or a `.h5`/`.keras` file that Keras 3 loads.
         calibration: Batches of one; given, the file is quantized (per-channel weights, the tool's default).
     """
-    import tensorflow as tf  # noqa: PLC0415  (6.5 s and 750 MB: only where a peer is measured)
+    import tensorflow as tf
 
     if model.is_dir():
         _forgive_optimizer_slots()
@@ -38,8 +39,8 @@ def tflite_converter(model: Path, calibration: Iterable[Mapping[str, Array]] | N
 
 
 def onnxruntime_quantizer(model: Path, calibration: Iterable[Mapping[str, Array]]) -> bytes:
-    """onnxruntime's static quantizer: QDQ, per-channel int8 weights, uint8 activations (its best form on x86)."""
-    from onnxruntime import quantization as ortq  # noqa: PLC0415
+    """Onnxruntime's static quantizer: QDQ, per-channel int8 weights, uint8 activations (its best form on x86)."""
+    from onnxruntime import quantization as ortq
 
     class Reader(ortq.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -65,10 +66,10 @@ def onnxruntime_quantizer(model: Path, calibration: Iterable[Mapping[str, Array]
 
 def _forgive_optimizer_slots() -> None:
     """Let TensorFlow 2.21 load SavedModels that kept a Keras 2 optimizer's slots; inference never reads them."""
-    import tensorflow as tf  # noqa: PLC0415
-    from tensorflow.python.trackable import autotrackable  # noqa: PLC0415
+    import tensorflow as tf
+    from tensorflow.python.trackable import autotrackable
 
-    def add_slot(self: object, var: Any, slot_name: str, *rest: object) -> Any:
+    def add_slot(_: object, var: Any, *_rest: object) -> Any:
         return tf.Variable(tf.zeros_like(var), trainable=False)
 
     autotrackable.AutoTrackable.add_slot = add_slot

@@ -16,9 +16,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import onnx_ir as ir
-from haversack.convert.sources import read
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+
+from haversack.convert.sources import read
 
 SEED = 7
 EPOCHS = 60
@@ -30,9 +31,7 @@ def build() -> keras.Model:
     image = keras.Input((8, 8, 1), name="image")
     x = keras.layers.Rescaling(1 / 16, name="rescale")(image)
     for index, (filters, strides) in enumerate([(16, 1), (24, 2)]):
-        x = keras.layers.Conv2D(
-            filters, 3, strides=strides, padding="same", use_bias=False, name=f"conv{index + 1}"
-        )(x)
+        x = keras.layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False, name=f"conv{index + 1}")(x)
         x = keras.layers.BatchNormalization(name=f"norm{index + 1}")(x)
         x = keras.layers.ReLU(name=f"relu{index + 1}")(x)
     x = keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise")(x)
