@@ -61,6 +61,7 @@ def _inlined(model: ir.Model) -> ir.Model:
 def _raised(model: ir.Model, version: int) -> ir.Model:
     import onnx.version_converter
 
+    model.ir_version = IR_VERSION  # below IR version 4 the converter looks for initializers among the inputs only
     proto, weights = skeleton(model)
     try:
         proto = onnx.version_converter.convert_version(proto, OPSET)

@@ -63,6 +63,10 @@ def _obstacle(node: ir.Node, version: int) -> str | None:
             return f"attribute {name!r} is newer than opset {OPSET}"
     if len(node.inputs) > old.max_input or len(node.outputs) > old.max_output:
         return f"it has more inputs or outputs than opset {OPSET} knows"
+    if node.op_type == "Mod" and not node.attributes.get_int("fmod", 0):
+        x = node.inputs[0]
+        if x is not None and x.dtype is not None and x.dtype.is_floating_point():
+            return f"fmod=0 on floating-point values is newer than opset {OPSET}"
     return _type_obstacle(node, old)
 
 

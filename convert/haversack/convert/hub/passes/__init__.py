@@ -16,6 +16,7 @@ from onnx_ir.passes.common import (
 from haversack.convert.hub import shapes
 from haversack.convert.hub.passes.canonical_clip import canonical_clip
 from haversack.convert.hub.passes.canonical_gemm import canonical_gemm
+from haversack.convert.hub.passes.canonical_sum import canonical_sum
 from haversack.convert.hub.passes.expand_functions import expand_functions
 from haversack.convert.hub.passes.explicit_windows import explicit_windows
 from haversack.convert.hub.passes.fold_bias import fold_bias
@@ -77,6 +78,7 @@ ORDER: tuple[Pass, ...] = (
     canonical_gemm,  # makes MatMul + Add a Gemm, whose bias fold_bias then extends
     fold_bias,
     canonical_clip,
+    canonical_sum,
     merge_equal_initializers,
     remove_unused,  # last: the others leave what they bypassed
 )

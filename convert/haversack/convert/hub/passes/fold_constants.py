@@ -21,6 +21,9 @@ RANDOM = frozenset(
 GROWTH_BYTES = 1 << 16
 """A folded value may be this large, or as large as the constants it is made of: an Expand of a scalar stays a node."""
 
+WEIGHT_BYTES = 1 << 26
+"""A weight that is filled with one number may be this large: a layer without constant weights cannot be lowered."""
+
 _UNFOLDABLE = "haversack.unfoldable"
 _COMPUTABLE = frozenset(
     {
@@ -43,7 +46,7 @@ def fold_constants(model: ir.Model) -> bool:
 
     All such nodes are evaluated at once, in one onnxruntime session with its optimisations off. Left alone are the
     forms in which weights are stored (quantized, or float16 behind a Cast), random operators, subgraphs, and
-    values that would be larger than 64 KiB and than what they are made of.
+    values that would be larger than what they are made of and than 64 KiB (64 MiB for the weights of a layer).
     """
     changed = False
     for graph in list(model.graphs()):
@@ -83,7 +86,14 @@ def _may_hold(value: ir.Value, node: ir.Node) -> bool:
         return False
     size = int(np.prod(shape, dtype=np.int64)) * value.dtype.itemsize
     made_of = sum(_bytes(each) for each in node.inputs if each is not None)
-    return size <= max(GROWTH_BYTES, made_of)
+    return size <= max(GROWTH_BYTES, made_of) or (size <= WEIGHT_BYTES and _is_read_as_weight(value))
+
+
+def _is_read_as_weight(value: ir.Value) -> bool:
+    return any(
+        use.idx > 0 and use.node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization")
+        for use in value.uses()
+    )
 
 
 def _bytes(value: ir.Value) -> int:
