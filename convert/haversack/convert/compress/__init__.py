@@ -41,6 +41,7 @@ import onnx_ir as ir
 
 from haversack.convert.compress.calibrate import Progress
 from haversack.convert.compress.recipes import RECIPES, Recipe
+from haversack.convert.compress.unpacking import unpack_weights
 from haversack.convert.errors import UsageError
 from haversack.runtimes.engines import Array
 
@@ -87,11 +88,11 @@ def compress(
     if recipe.name == "int8":
         from haversack.convert.compress import int8
 
-        made, notes = int8.quantize(model, recipe, calibration, progress)
+        made, notes = int8.quantize(unpack_weights(model), recipe, calibration, progress)
     elif recipe.name == "int8-dynamic":
         from haversack.convert.compress.dynamic import compress_dynamic
 
-        made, notes = compress_dynamic(model, recipe)
+        made, notes = compress_dynamic(unpack_weights(model), recipe)
     elif recipe.name == "int8-weights":
         from haversack.convert.compress.weights_only import compress_weights
 

@@ -1,0 +1,60 @@
+"""Float weights again, for a model whose weights came compressed (dynamic-range or float16 files)."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from haversack.convert.compress.editing import Editor, drop_unused_initializers
+from haversack.convert.compress.operators import constant
+from haversack.runtimes.engines import Array
+
+
+def unpack_weights(model: ir.Model) -> ir.Model:
+    """Compute every DequantizeLinear, and Cast to float32, of constants, so that the weights can be quantized anew.
+
+    Args:
+        model: Not changed; returned as it is where there is nothing to do.
+
+    Returns:
+        A model of the same values, in which each such result is an initializer under its own name.
+    """
+    if not any(_unpacked(node) is not None for node in model.graph):
+        return model
+    copy = model.clone()
+    graph = copy.graph
+    editor = Editor(graph)
+    for node in list(graph):
+        array = _unpacked(node)
+        if array is None:
+            continue
+        old = node.outputs[0]
+        new = editor.initializer(f"{old.name}_unpacked", array)
+        old.replace_all_uses_with(new)
+        name = str(old.name)
+        graph.remove(node, safe=True)
+        new.name = name
+    drop_unused_initializers(graph)
+    return copy
+
+
+def _unpacked(node: ir.Node) -> Array | None:
+    """The float32 result of `node`, where it unpacks a constant."""
+    array = constant(node.inputs[0]) if node.inputs else None
+    result = node.outputs[0]
+    if array is None or result.dtype != ir.DataType.FLOAT or result.is_graph_output():
+        return None
+    if node.op_type == "Cast":
+        return array.astype(np.float32)
+    if node.op_type != "DequantizeLinear" or ((block := node.attributes.get("block_size")) and block.as_int()):
+        return None
+    scale = constant(node.inputs[1])
+    zero_point = constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(1)
+    if scale is None or zero_point is None:
+        return None
+    if scale.ndim:
+        axis = node.attributes.get("axis")
+        along = (axis.as_int() if axis is not None else 1) % array.ndim
+        shape = [-1 if i == along else 1 for i in range(array.ndim)]
+        scale, zero_point = scale.reshape(shape), np.broadcast_to(zero_point, scale.shape).reshape(shape)
+    return ((array.astype(np.int64) - zero_point.astype(np.int64)) * scale.astype(np.float32)).astype(np.float32)

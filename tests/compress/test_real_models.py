@@ -1,0 +1,61 @@
+"""int8 on real models and real data: within one point of float, calibrated on the calibration sets only."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from haversack.convert.compress import compress
+from haversack.convert.compress.recipes import Recipe
+
+pytestmark = pytest.mark.slow
+
+
+def images(path: Path, every: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels 0..255, NHWC, and labels: ResNet8 takes raw pixels."""
+    from PIL import Image
+
+    with zipfile.ZipFile(path) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith((".jpg", ".jpeg")))[::every]
+        classes = sorted({name.split("/")[-2] for name in names})
+        pixels = [np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"), np.float32) for name in names]
+    return np.stack(pixels), np.array([classes.index(name.split("/")[-2]) for name in names])
+
+
+@pytest.fixture(scope="module", params=["kws_saved_model", "resnet8.h5"])
+def case(request, shared_data):
+    pytest.importorskip("tensorflow", reason="reading Keras and SavedModel files needs the extra tensorflow")
+    from haversack.convert.hub.shapes import bind_batch
+    from haversack.convert.sources import read
+
+    model = bind_batch(read(shared_data / "mlperf_tiny" / request.param).model)
+    if request.param.startswith("kws"):
+        calibration = np.load(shared_data / "kws_calibration.npz")["input_1"]
+        evaluation = np.load(shared_data / "kws_evaluation.npz")
+        inputs, labels = evaluation["input_1"], evaluation["label"]
+    else:
+        calibration, _ = images(shared_data / "cifar10_calibration.zip")
+        inputs, labels = images(shared_data / "cifar10_evaluation.zip")
+    name = model.graph.inputs[0].name
+    return model, [{name: each[None]} for each in calibration], [{name: each[None]} for each in inputs], labels
+
+
+def predictions(model, batches) -> np.ndarray:
+    from haversack.convert.hub.evaluate import Evaluator
+
+    evaluator = Evaluator(model)
+    return np.array([next(iter(evaluator.run(feeds).values())).argmax() for feeds in batches])
+
+
+def test_int8_stays_within_a_point(case) -> None:
+    model, calibration, evaluation, labels = case
+    reference = (predictions(model, evaluation) == labels).mean()
+    for rule in ("minmax", "percentile", "mse"):
+        for granularity in ("per-channel", "per-tensor"):
+            made = compress(model, Recipe("int8", rule, granularity), calibration).model
+            found = (predictions(made, evaluation) == labels).mean()
+            assert found >= reference - 0.010, f"{rule}, {granularity}: {found:.4f} against {reference:.4f}"
