@@ -1,4 +1,4 @@
-"""What the Core ML tests share: hub graphs built from ONNX nodes, and the comparison of a saved package with onnxruntime."""
+"""What the Core ML tests share: hub graphs of a few nodes, and the comparison of saved packages with onnxruntime."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from haversack.convert.hub import IR_VERSION, OPSET
 from haversack.convert.targets import Options, Written
@@ -24,10 +25,10 @@ FP32 = 1e-4
 def graph(
     nodes: Sequence[onnx.NodeProto],
     inputs: Mapping[str, np.ndarray],
-    outputs: Sequence[str],
+    outputs: Sequence[str | onnx.ValueInfoProto],
     constants: Mapping[str, np.ndarray] | None = None,
 ) -> onnx.ModelProto:
-    """A model of `nodes` whose inputs have the arrays' types and shapes; output types are inferred."""
+    """A model of `nodes` whose inputs have the arrays' types and shapes; output types are inferred unless given."""
     for number, node in enumerate(nodes):
         node.name = node.name or f"{node.op_type}_{number}"
     declared = [
@@ -39,7 +40,7 @@ def graph(
             nodes,
             "test",
             declared,
-            [onnx.ValueInfoProto(name=name) for name in outputs],
+            [onnx.ValueInfoProto(name=output) if isinstance(output, str) else output for output in outputs],
             [numpy_helper.from_array(np.asarray(array), name) for name, array in (constants or {}).items()],
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -92,14 +93,19 @@ class Bench:
         self,
         nodes: Sequence[onnx.NodeProto],
         inputs: Mapping[str, np.ndarray],
-        outputs: Sequence[str] = ("y",),
+        outputs: Sequence[str | onnx.ValueInfoProto] = ("y",),
         constants: Mapping[str, np.ndarray] | None = None,
         *,
         recipe: str = "fp32",
         tolerance: float = FP32,
+        reference: bool = False,
+        wanted: Mapping[str, np.ndarray] | None = None,
         **options: Any,
     ) -> Written:
-        """Assert that the saved package reproduces onnxruntime on `inputs`."""
+        """Assert that the saved package reproduces onnxruntime on `inputs`.
+
+        With `reference` it is compared with onnx's reference implementation instead, with `wanted` with these arrays.
+        """
         model = graph(nodes, inputs, outputs, constants)
         written = self.write(model, recipe, **options)
         engine = open_engine(written.path)
@@ -107,8 +113,12 @@ class Bench:
             spec.name: array.astype(spec.dtype) for spec, array in zip(engine.inputs, inputs.values(), strict=True)
         }
         actual = engine.run(feeds)
-        for spec, wanted in zip(engine.outputs, expected(model, inputs), strict=True):
-            assert relative(actual[spec.name], wanted) <= tolerance, spec.name
+        if wanted is not None:
+            oracle = list(wanted.values())
+        else:
+            oracle = ReferenceEvaluator(model).run(None, dict(inputs)) if reference else expected(model, inputs)
+        for spec, right in zip(engine.outputs, oracle, strict=True):
+            assert relative(actual[spec.name], right) <= tolerance, spec.name
         return written
 
 

@@ -146,7 +146,9 @@ class Builder:
             if value.array.dtype == np.float16 and not self.half and value.array.size >= 32:
                 # The exact float32 of a float16 weight at half its bytes: widened when the model is loaded.
                 source = self.constant(value.array, exact=True)
-                value.constants[kind] = self.op("constexpr_cast", source_val=source, output_dtype="fp32")
+                value.constants[kind] = self.raw(
+                    "constexpr_cast", source_val=source, output_dtype=self.constant("fp32")
+                )
             else:
                 value.constants[kind] = self.constant(value.array)
         return value.constants[kind]

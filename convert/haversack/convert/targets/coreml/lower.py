@@ -93,13 +93,16 @@ class _Driver:
 
         placeholders = self._placeholders()
         self._check_outputs()
-        if self.result.blockers and len(placeholders) != len(self.graph.inputs):
-            self.result.blockers += self._unknown_ops()
+        if not all(_static(value) for value in self.graph.inputs):
+            self.result.blockers += [b for node in self.graph if (b := self._unknown_op(node)) is not None]
             return self.result
         function = Function(placeholders, opset_version=getattr(self.b.coremltools.target, f"iOS{self.b.ios}"))
         with function:
             for graph_input in self.graph.inputs:
                 name = _name(graph_input)
+                if name not in self.result.inputs:
+                    self._stand_in(graph_input)
+                    continue
                 var = function.inputs[self.result.inputs[name]]
                 if _dtype(graph_input) == np.bool_:
                     var = self.b.cast(var, "bool")
@@ -178,6 +181,13 @@ class _Driver:
     def _node(self, node: ir.Node) -> None:
         b = self.b
         b.node, b.op_type = str(node.name), node.op_type
+        if any(value is not None and _name(value) not in self.values for value in node.inputs):
+            # It reads what no stand-in could be made for: all that can be said is whether its operator is known.
+            if (blocker := self._unknown_op(node)) is not None:
+                self.result.blockers.append(blocker)
+            for value in node.outputs:
+                self._stand_in(value)
+            return
         try:
             b.outputs = tuple(_expected(value) for value in node.outputs)
             inputs = tuple(None if value is None else self.values[_name(value)] for value in node.inputs)
@@ -188,7 +198,7 @@ class _Driver:
         except UnsupportedError as error:
             self.result.blockers += error.blockers
             for value in node.outputs:
-                self.values[_name(value)] = self._stand_in(value)
+                self._stand_in(value)
             return
         self.values.update({value.name: value for value in outputs})
         self.result.steps.append(Step(node, tuple(b.emitted), inputs, outputs))
@@ -228,24 +238,22 @@ class _Driver:
                 )
         return made
 
-    def _stand_in(self, value: ir.Value) -> Value:
-        """An output of the right shape for a node that could not be lowered; the program is thrown away."""
-        if value.shape is None or value.dtype is None or any(not isinstance(size, int) for size in value.shape):
-            return Value(_name(value), (), np.dtype(np.float32), array=np.zeros((), np.float32))
+    def _stand_in(self, value: ir.Value) -> None:
+        """A variable of the right shape for a value that could not be lowered; the program is thrown away."""
+        if not _static(value) or value.dtype is None or value.dtype.name not in TYPES:
+            return
         shape, dtype = _shape(value), _dtype(value)
         kind = {"f": "fp32", "b": "bool"}.get(dtype.kind, "int32")
         placeholder = self.b.mil.placeholder(
             shape=list(shape), dtype=getattr(self.b.types, kind), allow_rank0_input=True
         )
-        return Value(_name(value), shape, dtype, var=placeholder.outputs[0])
+        self.values[_name(value)] = Value(_name(value), shape, dtype, var=placeholder.outputs[0])
 
-    def _unknown_ops(self) -> list[Blocker]:
-        """Operators without a lowering: all that can be said where the inputs themselves cannot be held."""
-        return [
-            Blocker(str(node.name), node.op_type, "coreml has no lowering for it", "replace this node")
-            for node in self.graph
-            if node.domain not in ("", "ai.onnx") or node.op_type not in self.registry
-        ]
+    def _unknown_op(self, node: ir.Node) -> Blocker | None:
+        """The blocker of a node whose operator has no lowering: all that can be said without its inputs' shapes."""
+        if node.domain in ("", "ai.onnx") and node.op_type in self.registry:
+            return None
+        return Blocker(str(node.name), node.op_type, "coreml has no lowering for it", "replace this node")
 
     def _notes(self) -> list[str]:
         notes = []
@@ -266,11 +274,15 @@ class _Driver:
         ]
 
 
+def _static(value: ir.Value) -> bool:
+    return value.shape is not None and all(isinstance(size, int) for size in value.shape)
+
+
 def _edge_problem(value: ir.Value) -> tuple[str, str] | None:
     """Why Core ML cannot have `value` as a model input or output, and what to do; None where it can."""
     if value.dtype is None or value.shape is None:
         return "its type or shape is unknown", "give it a type and a static shape"
-    if any(not isinstance(size, int) for size in value.shape):
+    if not _static(value):
         return f"its shape {value.shape} is not static", "fix its dimensions"
     if value.dtype.name not in TYPES:
         return f"Core ML has no {value.dtype.name} tensors", "use float32, int32 or bool"
@@ -293,7 +305,7 @@ def _expected(value: ir.Value) -> Value:
         return Value("", (), np.dtype(np.float32))
     producer = value.producer()
     problem = None
-    if value.shape is None or value.dtype is None or any(not isinstance(size, int) for size in value.shape):
+    if value.shape is None or value.dtype is None or not _static(value):
         problem = f"the shape of its output {value.name!r} is not static", "fix the model's input dimensions"
     elif value.dtype.name not in TYPES:
         problem = f"Core ML has no {value.dtype.name} tensors", "use float32, int32 or bool"

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-FRAMEWORKS = ("tensorflow", "torch", "sklearn", "xgboost", "libsvm", "executorch", "torchao", "onnx")
-"""What `coremltools._deps` tries to import."""
+FRAMEWORKS = ("tensorflow", "torch", "sklearn", "xgboost", "libsvm", "executorch", "torchao", "onnx", "scipy", "PIL")
+"""What coremltools tries to import, and does without where it is absent."""
 
 
 @contextmanager

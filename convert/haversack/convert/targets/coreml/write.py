@@ -81,6 +81,8 @@ def _package(proto: Any, weights: Path, package: Path) -> None:
 
     has_weights = any(weights.iterdir())
     _create_mlpackage(proto, str(weights) if has_weights else None, str(package))
+    specification = package / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    specification.write_bytes(proto.SerializeToString(deterministic=True))  # maps in the order of their keys
     for file in package.rglob("*"):  # the specification is readable by its owner only
         file.chmod(0o755 if file.is_dir() else 0o644)
 

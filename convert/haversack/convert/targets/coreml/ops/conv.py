@@ -70,8 +70,6 @@ def conv_transpose(
     itself; otherwise the full result is computed and cut.
     """
     spatial = _spatial(b, x, weight, bias, auto_pad)
-    if weight.array is None and weight.var is None:
-        b.refuse("its weights are computed at run time", "make them an initializer")
     strides, dilations = list(strides or [1] * spatial), list(dilations or [1] * spatial)
     wanted = b.outputs[0].shape
     full = [
@@ -79,10 +77,10 @@ def conv_transpose(
         for size, stride, dilation, kernel in zip(x.shape[2:], strides, dilations, weight.shape[2:], strict=True)
     ]
     if output_shape:
-        # Operator specification: the padding that yields this shape, its odd element at the end unless SAME_LOWER.
+        # Operator specification: the padding that yields this shape, its odd element at the beginning.
         extra = list(output_padding or [0] * spatial)
         total = [size + more - want for size, more, want in zip(full, extra, wanted[2:], strict=True)]
-        begins = [max(0, count // 2) for count in total]
+        begins = [max(0, count - count // 2) for count in total]
     else:
         begins = list((pads or [0] * 2 * spatial)[:spatial])
     ends = [size - begin - want for size, begin, want in zip(full, begins, wanted[2:], strict=True)]
@@ -121,6 +119,6 @@ def _spatial(b: Builder, x: Value, weight: Value, bias: Value | None, auto_pad: 
         b.refuse(f"auto_pad={auto_pad} was not resolved into pads", "write the pads out")
     if bias is not None and bias.array is None:
         b.refuse("its bias is computed at run time", "add it after the convolution")
-    if weight.array is None and weight.var is None:
+    if weight.array is None:
         b.refuse("its weights are computed at run time", "make them an initializer")
     return spatial

@@ -104,9 +104,10 @@ def average_pool(
 
 
 def _average(b: Builder, x: Var, window: _Window, *, include: bool) -> Var:
-    # Padding that counts and padding beyond it that does not cannot be told apart by one op: the former becomes zeros.
-    explicit = include and any(window.pads) and any(window.beyond)
-    if explicit:
+    # One op cannot tell the padding that counts from the end of the last window, which does not: the former becomes
+    # zeros of the input.
+    explicit = include and any(window.beyond)
+    if explicit and any(window.pads):
         x = b.op("pad", x=x, pad=[0, 0, 0, 0, *interleaved(window.pads)], mode="constant", constant_val=0.0)
     return b.op(
         "avg_pool",

@@ -72,20 +72,24 @@ def resize(
 
 
 def _coordinates(mode: str, size: int, out: int, scale: float) -> Array:
-    """Where each output element lies on the input axis (operator specification of Resize)."""
-    at = np.arange(out, dtype=np.float64)
-    length = size * scale
+    """Where each output element lies on the input axis (operator specification of Resize).
+
+    In float32 as onnxruntime has it: where a coordinate is a whole number, a bit decides which neighbour is nearest.
+    """
+    at, by = np.arange(out, dtype=np.float32), np.float32(scale)
+    length = np.float32(size) * by
     if mode == "asymmetric":
-        return at / scale
+        return at / by
     if mode == "align_corners":
-        return np.zeros(out) if length == 1 else at * (size - 1) / (length - 1)
+        return np.zeros(out) if length == 1 else at * np.float32(size - 1) / (length - np.float32(1))
     if mode == "pytorch_half_pixel" and length <= 1:
         return np.zeros(out)
-    offset = 0.0
+    half = np.float32(0.5)
+    offset = np.float32(0)
     if mode == "half_pixel_symmetric":  # centres the result where the size was rounded
-        offset = size / 2 * (1 - out / length)
-    result: Array = offset + (at + 0.5) / scale - 0.5
-    return result
+        offset = np.float32(size) * half * (np.float32(1) - np.float32(out) / length)
+    result: Array = offset + (at + half) / by - half
+    return result.astype(np.float64)
 
 
 def _linear(at: Array, size: int) -> Array:
