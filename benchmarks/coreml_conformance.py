@@ -1,6 +1,6 @@
 """Run coremltools' own op tests with the reference evaluator in Core ML's place.
 
-    python benchmarks/coreml_conformance.py                      every test of the wheel, float32 and float16 configurations
+    python benchmarks/coreml_conformance.py                      every test of the wheel, in float32 and float16
     python benchmarks/coreml_conformance.py --shard 3/20         a fixed twentieth of them
     python benchmarks/coreml_conformance.py -k TestConv --failures 10
 
@@ -69,6 +69,7 @@ class Conformance:
     current: Outcome | None = None
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Keep the tests of the shard and precision asked for."""
         install(self)
         kept = []
         for item in items:
@@ -84,9 +85,11 @@ class Conformance:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Note which test runs."""
         self.current = self.outcomes[item.nodeid]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Record what became of a test."""
         outcome = self.outcomes[report.nodeid]
         if report.when == "call" or report.outcome != "passed":
             expected = hasattr(report, "wasxfail") and report.outcome == "skipped"
@@ -216,18 +219,9 @@ def run(
     plugin = Conformance(number - 1, count, precision)
     arguments = [
         *(str(root / name) for name in files or (".",)),
-        *(
-            "-q",
-            "--no-header",
-            "--tb=line",
-            "--show-capture=no",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:warnings",
-            "--import-mode=importlib",
-        ),
-        *("-c", os.devnull, "--rootdir", str(root), "--continue-on-collection-errors", "--no-summary"),
+        *("-q", "--no-header", "--tb=line", "--show-capture=no", "--no-summary", "--continue-on-collection-errors"),
+        *("-p", "no:cacheprovider", "-p", "no:warnings", "--import-mode=importlib"),
+        *("-c", os.devnull, "--rootdir", str(root)),
     ]
     if keyword:
         arguments += ["-k", keyword]

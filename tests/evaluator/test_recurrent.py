@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
-S, B, I, H = 5, 2, 3, 4
+S, B, F, H = 5, 2, 3, 4
 RNG = np.random.default_rng(11)
 
 
@@ -43,8 +43,8 @@ TOLERANCE = 2e-6
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 @pytest.mark.parametrize("reset_after", [False, True])
 def test_gru(evaluate: Any, direction: str, reset_after: bool) -> None:
-    x, h = normal(S, B, I), normal(B, H)
-    w, r = {g: normal(H, I) for g in "zro"}, {g: normal(H, H) for g in "zro"}
+    x, h = normal(S, B, F), normal(B, H)
+    w, r = {g: normal(H, F) for g in "zro"}, {g: normal(H, H) for g in "zro"}
     bi, bh = {g: normal(H) for g in "zro"}, {g: normal(H) for g in "zro"}
     wanted = onnx_recurrent(
         "GRU",
@@ -80,8 +80,8 @@ def test_gru(evaluate: Any, direction: str, reset_after: bool) -> None:
 @pytest.mark.parametrize("whole", [False, True])
 def test_lstm(evaluate: Any, direction: str, peephole: bool, whole: bool) -> None:
     ways = 2 if direction == "bidirectional" else 1
-    x, h, c = normal(S, B, I), normal(B, ways * H), normal(B, ways * H)
-    w, r, b = ([{g: normal(*s) for g in "iofz"} for _ in range(ways)] for s in ((H, I), (H, H), (H,)))
+    x, h, c = normal(S, B, F), normal(B, ways * H), normal(B, ways * H)
+    w, r, b = ([{g: normal(*s) for g in "iofz"} for _ in range(ways)] for s in ((H, F), (H, H), (H,)))
     p = [{g: normal(H) for g in "iof"} for _ in range(ways)]
     zeros = np.zeros(4 * H, np.float32)
 
@@ -119,7 +119,7 @@ def test_lstm(evaluate: Any, direction: str, peephole: bool, whole: bool) -> Non
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_rnn(evaluate: Any, direction: str) -> None:
-    x, h, w, r, b = normal(S, B, I), normal(B, H), normal(H, I), normal(H, H), normal(H)
+    x, h, w, r, b = normal(S, B, F), normal(B, H), normal(H, F), normal(H, H), normal(H)
     bias = np.concatenate([b, np.zeros_like(b)])[None]
     wanted = onnx_recurrent("RNN", [x, w[None], r[None], bias, NONE, h[None]], 2, direction=direction)
     found = evaluate(
