@@ -31,6 +31,7 @@ from haversack.convert.targets import Options, Target, Written, open_target
 from haversack.convert.verify.contract import COMPRESSED, contract
 from haversack.convert.verify.edges import model_specs
 from haversack.convert.verify.execute import Progress, Samples, hold, run_all
+from haversack.convert.verify.judge import Judged, Subject, judge, unverified
 from haversack.convert.verify.reference import Reference, refer
 from haversack.runtimes.engines import Array
 from haversack.runtimes.preprocess import Preprocess
@@ -105,7 +106,7 @@ def convert(
             calibration=calibration, preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype,
             deployment_target=deployment_target, ranges=ranges, weights=weights, verify=verify, inputs=inputs,
         )  # fmt: skip
-    say = progress or _silent
+    say = progress or silent
     check_output(path, force=force)
     if path.exists() and path.resolve() == source_path.resolve():
         raise UsageError(f"the output is the model itself: {path}")
@@ -115,21 +116,24 @@ def convert(
     say(0.0, f"reading {source_path.name}")
     work = Work.begin(source_path, preprocess)
     target = open_target(target_name)
+    check_recipe(target, compress)
     calibrating = work.open(calibration)
     samples = work.samples(inputs if inputs is not None else calibration) if verify else None
 
+    if recipe.name == "int8":  # What cannot be lowered is said before the calibration, not after it.
+        say(0.15, f"asking {target.name}")
+        refuse_blockers(target, work.bound, "fp32", dataclasses.replace(options, io_dtype="float32"))
     say(0.2, f"compressing to {compress}" if compress != "fp32" else "preparing")
     work.calibration = calibrating
-    compressed = work.compressed(recipe, static=target.name in STATIC_TARGETS, progress=_part(say, 0.2, 0.4))
+    compressed = work.compressed(recipe, static=target.name in STATIC_TARGETS, progress=part(say, 0.2, 0.4))
 
     say(0.4, f"lowering to {target.name}")
     with private_folder(beside=path) as private:
-        refuse_blockers(target, compressed.model, compress, options)
         written = target.write(compressed.model, compress, private / path.name, options)
         variant = describe(target, recipe, written, compressed)
         if samples is not None:
             say(0.5, "verifying")
-            variant = verified(work, target, recipe, written, options, samples, variant, _part(say, 0.5, 1.0))
+            variant, _ = verified(work, target, recipe, written, options, samples, variant, part(say, 0.5, 1.0))
         files = [(made, path.parent / made.name) for made in (written.path, *written.companions)]
         publish(files, force=force)
     say(1.0, "done")
@@ -269,14 +273,22 @@ def read_preprocess(spec: str | Path | Preprocess | None) -> Preprocess | None:
     return Preprocess.from_spec(str(spec))
 
 
+def check_recipe(target: Target, recipe: str) -> None:
+    """Refuse a recipe that the target does not have.
+
+    Raises:
+        UsageError: It is not in `target.recipes`.
+    """
+    if recipe not in target.recipes:
+        raise UsageError(f"{target.name} has no {recipe}; it has {', '.join(target.recipes)}")
+
+
 def refuse_blockers(target: Target, model: ir.Model, recipe: str, options: Options) -> None:
     """Refuse a model that the target cannot hold.
 
     Raises:
         UnsupportedError: With every reason.
     """
-    if recipe not in target.recipes:
-        raise UsageError(f"{target.name} has no {recipe}; it has {', '.join(target.recipes)}")
     blockers = target.preflight(model, recipe, options)
     if blockers:
         raise UnsupportedError(target.name, blockers)
@@ -284,8 +296,6 @@ def refuse_blockers(target: Target, model: ir.Model, recipe: str, options: Optio
 
 def describe(target: Target, recipe: Recipe, written: Written, compressed: Compressed) -> Variant:
     """What an artifact is before anything has executed it."""
-    from haversack.convert.verify.judge import unverified
-
     return Variant(
         target=target.name,
         compression=recipe.name,
@@ -309,29 +319,26 @@ def verified(
     samples: Samples,
     variant: Variant,
     progress: Progress,
-) -> Variant:
+) -> tuple[Variant, Judged]:
     """Execute an artifact against its source.
 
     Raises:
         VerificationError: It does not keep its recipe's contract.
     """
-    from haversack.convert.verify.judge import Subject, judge
-
     promise = contract(recipe.name)
-    reference = work.reference(samples, _part(progress, 0.0, 0.4))
+    reference = work.reference(samples, part(progress, 0.0, 0.4))
     outputs = None
     if promise.against == COMPRESSED or promise.noise_margin_db is not None:
-        outputs = work.compressed_outputs(recipe, samples, _part(progress, 0.4, 0.6))
+        outputs = work.compressed_outputs(recipe, samples, part(progress, 0.4, 0.6))
     static = target.name in STATIC_TARGETS
     model = work.compressed(recipe, static=static).model
     subject = Subject(written.path, target.name, recipe.name, model, written.layers, options, promise)
-    judged = judge(subject, reference, outputs, _part(progress, 0.6, 1.0))
-    return dataclasses.replace(
-        variant,
-        verification=judged.verification,
-        accuracy=judged.accuracy,
-        notes=(*variant.notes, *reference.notes),
+    judged = judge(subject, reference, outputs, part(progress, 0.6, 1.0))
+    notes = (*variant.notes, *reference.notes)
+    measured = dataclasses.replace(
+        variant, verification=judged.verification, accuracy=judged.accuracy, notes=notes
     )
+    return measured, judged
 
 
 def placed(variant: Variant, path: Path) -> Variant:
@@ -360,10 +367,10 @@ def _files(path: Path) -> Sequence[Path] | Iterable[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
-def _part(progress: Progress, start: float, stop: float) -> Progress:
+def part(progress: Progress, start: float, stop: float) -> Progress:
     """Progress of one stage as a part of the whole."""
     return lambda fraction, phrase: progress(start + (stop - start) * fraction, phrase)
 
 
-def _silent(fraction: float, phrase: str) -> None:
+def silent(fraction: float, phrase: str) -> None:
     """Nobody listens."""

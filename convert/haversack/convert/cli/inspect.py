@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from haversack.convert.cli import options, show
-from haversack.convert.report import Inspection
+from haversack.convert.report import Contents, Inspection, Tensor
 
 EXAMPLES = "Examples:  haversack inspect model.onnx --to tflite,coreml,onnx   |   haversack inspect kws.haversack"
 
@@ -50,22 +50,38 @@ def command(
 
 
 def _print(found: Inspection) -> None:
+    if found.bundle is not None:
+        _print_bundle(found.bundle)
+        return
     model = found.model
+    assert model is not None
     rows = [
         ("model", f"{model.name} ({model.format}), {model.bytes:,} bytes, sha256 {model.sha256[:16]}"),
         ("graph", f"{model.nodes} nodes, {model.parameters:,} parameters, opset {model.opset}"),
         ("operators", ", ".join(f"{op} {count}" for op, count in model.ops.items()) or "none"),
     ]
-    for kind, tensors in (("input", model.inputs), ("output", model.outputs)):
-        rows += [(kind, f"{t.name} {t.dtype} [{', '.join(map(str, t.shape))}]") for t in tensors]
-    for name, value in found.details.items():
-        rows.append((name, value))
+    rows += _edges(model.inputs, model.outputs)
     show.lines(rows)
-    if found.variants:
-        print()
-        show.variants(found.variants)
     for preflight in found.preflights:
         verdict = "yes" if not preflight.blockers else f"no, {len(preflight.blockers)} blockers"
         print(f"\n{preflight.target} {preflight.compression}: {verdict}")
         for blocker in preflight.blockers:
             print(f"  {blocker}")
+
+
+def _print_bundle(bundle: Contents) -> None:
+    rows = [("bundle", f"{bundle.name}, schema {bundle.schema}"), *bundle.facts.items()]
+    rows += _edges(bundle.inputs, bundle.outputs)
+    if bundle.labels:
+        rows.append(("labels", ", ".join(bundle.labels)))
+    show.lines(rows)
+    print()
+    show.variants(bundle.variants)
+
+
+def _edges(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> list[tuple[str, str]]:
+    return [
+        (kind, f"{tensor.name} {tensor.dtype} [{', '.join(map(str, tensor.shape))}]")
+        for kind, tensors in (("input", inputs), ("output", outputs))
+        for tensor in tensors
+    ]

@@ -24,23 +24,28 @@ class TfliteProbe:
 
     def __init__(self, path: Path):
         self.content = path.read_bytes()
-        self._cut: dict[tuple[int, ...], Engine] = {}
+        graph, tensors = extract.read(self.content)
+        index = {id(tensor): place for place, tensor in enumerate(tensors)}
+        # A cut names its inputs after their tensors, whatever the whole file called them.
+        self._inputs = {name: f"tensor_{index[id(tensor)]}" for name, tensor in graph.inputs}
+        self._alone: dict[Layer, Engine] = {}
+        self._cut: dict[Layer, Engine] = {}
 
     def alone(self, layer: Layer, feeds: Mapping[Handle, Array]) -> dict[Handle, Array]:
-        """Run the operator that computes the layer's outputs, in a file of its own."""
-        outputs = [int(tap.tensor) for tap in layer.outputs]
-        piece = extract.between(self.content, [int(name) for name in feeds], outputs)
-        engine = open_artifact(piece)
-        given = [np.ascontiguousarray(value) for value in feeds.values()]
-        results = engine.run({spec.name: value for spec, value in zip(engine.inputs, given, strict=True)})
-        return dict(zip(outputs, results.values(), strict=True))
+        """Run the operators between the layer's taps, in a file of their own."""
+        if layer not in self._alone:
+            self._alone[layer] = open_artifact(extract.layer(self.content, layer))
+        return _run(self._alone[layer], {f"tensor_{name}": value for name, value in feeds.items()}, layer)
 
     def values(self, feeds: Mapping[str, Array], layer: Layer) -> dict[Handle, Array]:
         """Run the file cut off behind the layer."""
-        outputs = tuple(int(tap.tensor) for tap in layer.outputs)
-        if outputs not in self._cut:
-            self._cut[outputs] = open_artifact(extract.truncate(self.content, outputs))
-        engine = self._cut[outputs]
-        names = {spec.name for spec in engine.inputs}
-        results = engine.run({name: value for name, value in feeds.items() if name in names})
-        return dict(zip(outputs, results.values(), strict=True))
+        if layer not in self._cut:
+            self._cut[layer] = open_artifact(extract.truncate(self.content, [int(tap.tensor) for tap in layer.outputs]))
+        return _run(self._cut[layer], {self._inputs[name]: value for name, value in feeds.items()}, layer)
+
+
+def _run(engine: Engine, feeds: Mapping[str, Array], layer: Layer) -> dict[Handle, Array]:
+    wanted = {spec.name for spec in engine.inputs}
+    given = {name: np.ascontiguousarray(value) for name, value in feeds.items() if name in wanted}
+    results = engine.run(given)
+    return {tap.tensor: results[f"tensor_{tap.tensor}"] for tap in layer.outputs}

@@ -1,0 +1,312 @@
+"""Packing: every variant of a model, verified and measured, in one bundle.
+
+The source is read once, each recipe is applied once for all targets, and the reference outputs are computed once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from haversack.convert import latency
+from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
+from haversack.convert.errors import UnsupportedError, UsageError, VerificationError
+from haversack.convert.pipeline import (
+    STATIC_TARGETS,
+    Data,
+    Work,
+    checked_recipe,
+    describe,
+    part,
+    refuse_blockers,
+    silent,
+    verified,
+)
+from haversack.convert.publish import check_output, private_folder, publish, size
+from haversack.convert.report import Accuracy, Pack, Skipped, Variant
+from haversack.convert.targets import Options, Target, Written, open_target
+from haversack.convert.verify.accuracy import accuracy
+from haversack.convert.verify.execute import Progress, Samples
+from haversack.convert.verify.judge import Judged
+from haversack.runtimes.preprocess import Preprocess
+
+WITH_CALIBRATION = ("fp32", "fp16", "int8")
+WITHOUT_CALIBRATION = ("fp32", "fp16", "int8-weights")
+
+
+@dataclass(frozen=True)
+class Made:
+    """One variant with what the bundle needs of it."""
+
+    variant: Variant
+    written: Written
+    judged: Judged | None
+
+
+def pack(
+    model: str | Path,
+    *,
+    to: Sequence[str] = ("tflite", "coreml", "onnx"),
+    output: str | Path,
+    calibration: Data | None = None,
+    evaluation: Data | None = None,
+    recipes: Sequence[str] | None = None,
+    preprocess: str | Path | Preprocess | None = None,
+    max_drop: float | None = None,
+    max_size: int | None = None,
+    io_layout: Literal["keep", "channels-last"] = "keep",
+    io_dtype: Literal["float32", "int8"] = "float32",
+    deployment_target: str | None = None,
+    ranges: RangeRule = "mse",
+    weights: WeightGranularity = "auto",
+    verify: bool = True,
+    training_data: str | None = None,
+    code_commit: str | None = None,
+    hyperparameters: str | dict[str, Any] | None = None,
+    force: bool = False,
+    isolate: bool = False,
+    progress: Progress | None = None,
+) -> Pack:
+    """Make every variant of a model, execute each against the source, measure, and write one bundle.
+
+    Args:
+        model: As for `convert`.
+        to: Targets.
+        output: The bundle, `*.haversack`.
+        calibration: DATA for int8; without it the bundle holds float and weights-only variants.
+        evaluation: DATA with labels: accuracy is measured on it, and everything is verified on it.
+        recipes: What to make for each target; by default fp32, fp16 and int8 (int8-weights without calibration).
+        preprocess: How images in DATA become inputs; travels in the manifest.
+        max_drop: Accuracy that a variant may lose against the source, in percentage points, by the measured
+            difference.
+        max_size: Bytes that an artifact may have.
+        io_layout: `keep`, or `channels-last` at inputs and outputs (TFLite).
+        io_dtype: `float32`, or `int8` at the edges of int8 variants.
+        deployment_target: The oldest system a Core ML package must run on.
+        ranges: How int8 chooses an activation's range.
+        weights: One scale a channel, one a tensor, or what measures better.
+        verify: Execute and measure; otherwise every variant says `verified: false`.
+        training_data: Provenance, in the user's words.
+        code_commit: Provenance likewise.
+        hyperparameters: Provenance likewise; JSON is kept as it is.
+        force: Replace an existing bundle.
+        isolate: Do it in a fresh process with limits.
+        progress: Hears how far it is.
+
+    Returns:
+        What was made, measured and left out. A budget that nothing fits is told in `over`; the bundle is written all
+        the same, since only its table says what could be had.
+
+    Raises:
+        UsageError: An option, a path or data cannot be meant.
+        UnsupportedError: No target can hold the model.
+        VerificationError: An artifact does not keep its recipe's contract; nothing was published.
+    """
+    source_path, path = Path(model), Path(output)
+    if isolate:
+        from haversack.convert import isolated
+
+        return isolated.pack(
+            source_path, output=path, force=force, progress=progress, to=list(to), calibration=calibration,
+            evaluation=evaluation, recipes=None if recipes is None else list(recipes), preprocess=preprocess,
+            max_drop=max_drop, max_size=max_size, io_layout=io_layout, io_dtype=io_dtype,
+            deployment_target=deployment_target, ranges=ranges, weights=weights, verify=verify,
+            training_data=training_data, code_commit=code_commit, hyperparameters=hyperparameters,
+        )  # fmt: skip
+    say = progress or silent
+    check_output(path, force=force)
+    if max_drop is not None and (evaluation is None or not verify):
+        raise UsageError("--max-drop needs --evaluation DATA with labels, and verification: accuracy must be measured")
+    targets = [open_target(name) for name in to]
+    wanted = tuple(recipes) if recipes is not None else WITH_CALIBRATION if calibration else WITHOUT_CALIBRATION
+    chosen = [checked_recipe(name, ranges, weights, calibrated=calibration is not None) for name in wanted]
+
+    say(0.0, f"reading {source_path.name}")
+    work = Work.begin(source_path, preprocess)
+    work.calibration = work.open(calibration)
+    samples = work.samples(evaluation if evaluation is not None else calibration) if verify else None
+    if max_drop is not None and samples is not None and samples.labels is None:
+        raise UsageError("--max-drop needs labels in --evaluation DATA: accuracy must be measured")
+
+    with private_folder(beside=path) as private:
+        made, skipped = _variants(work, targets, chosen, io_options(io_layout, io_dtype, deployment_target), samples,
+                                  private, part(say, 0.1, 0.85))  # fmt: skip
+        if not made:
+            raise _none(skipped)
+        if verify:
+            say(0.85, "measuring latency")
+            made = _timed(made, samples)
+        source_accuracy = _source_accuracy(work, samples)
+        within, over = _budget([each.variant for each in made], to, max_drop, max_size)
+        say(0.95, "writing the bundle")
+        bundle = private / path.name
+        made = _bundled(
+            bundle, work, made, samples, source_accuracy, skipped,
+            provenance={
+                "training_data": training_data, "code_commit": code_commit, "hyperparameters": _parsed(hyperparameters),
+            },
+        )  # fmt: skip
+        bytes_ = size(bundle)
+        publish([(bundle, path)], force=force)
+    say(1.0, "done")
+    return Pack(
+        model=work.facts(),
+        path=str(path),
+        bytes=bytes_,
+        variants=tuple(each.variant for each in made),
+        skipped=tuple(skipped),
+        source_accuracy=source_accuracy,
+        within=within,
+        over=over,
+        advice=_advice(calibration, evaluation, samples),
+    )
+
+
+def io_options(
+    io_layout: Literal["keep", "channels-last"], io_dtype: Literal["float32", "int8"], deployment_target: str | None
+) -> dict[tuple[str, bool], Options]:
+    """What each (target, is int8) is asked for: only what concerns it, so that one wish does not refuse the others."""
+    return {
+        (target, quantized): Options(
+            io_layout=io_layout if target == "tflite" else "keep",
+            io_dtype=io_dtype if quantized and target != "coreml" else "float32",
+            deployment_target=deployment_target if target == "coreml" else None,
+        )
+        for target in ("tflite", "coreml", "onnx")
+        for quantized in (False, True)
+    }
+
+
+def _variants(
+    work: Work,
+    targets: Sequence[Target],
+    recipes: Sequence[Recipe],
+    options: dict[tuple[str, bool], Options],
+    samples: Samples | None,
+    private: Path,
+    progress: Progress,
+) -> tuple[list[Made], list[Skipped]]:
+    """Make and verify each (recipe, target); what a target refuses is skipped with its reason."""
+    made: list[Made] = []
+    skipped: list[Skipped] = []
+    total = len(recipes) * len(targets)
+    for count, (recipe, target) in enumerate((recipe, target) for recipe in recipes for target in targets):
+        name = f"{target.name} {recipe.name}"
+        step = part(progress, count / total, (count + 1) / total)
+        step(0.0, name)
+        asked = options[target.name, recipe.name == "int8"]
+        try:
+            if recipe.name not in target.recipes:
+                raise UsageError(f"{target.name} holds {', '.join(target.recipes)}")
+            compressed = work.compressed(recipe, static=target.name in STATIC_TARGETS, progress=part(step, 0.0, 0.3))
+            refuse_blockers(target, compressed.model, recipe.name, asked)
+            folder = private / f"{target.name}-{recipe.name}"
+            folder.mkdir()
+            path = folder / f"{work.source.name}-{recipe.name}{target.suffix}"
+            written = target.write(compressed.model, recipe.name, path, asked)
+        except (UnsupportedError, UsageError) as error:
+            skipped.append(Skipped(target.name, recipe.name, str(error)))
+            continue
+        variant, judged = describe(target, recipe, written, compressed), None
+        if samples is not None:
+            variant, judged = verified(work, target, recipe, written, asked, samples, variant, part(step, 0.3, 1.0))
+        made.append(Made(variant, written, judged))
+    return made, skipped
+
+
+def _none(skipped: Sequence[Skipped]) -> Exception:
+    reasons = "; ".join(f"{skip.target} {skip.compression}: {skip.reason}" for skip in skipped)
+    return VerificationError(f"nothing could be made: {reasons}")
+
+
+def _timed(made: Sequence[Made], samples: Samples | None) -> list[Made]:
+    """Measure the latency of all variants interleaved, but of those that an emulator runs: it says nothing."""
+    assert samples is not None
+    sample = samples.feeds[0]
+    real = [each for each in made if each.judged is not None and not each.judged.edges.engine.emulated]
+    calls = []
+    for each in real:
+        assert each.judged is not None
+        engine, feeds = each.judged.edges.engine, each.judged.edges.feeds(sample)
+        calls.append(lambda engine=engine, feeds=feeds: engine.run(feeds))
+    times = dict(zip(map(id, real), latency.interleaved(calls) if calls else [], strict=True))
+    timed = []
+    for each in made:
+        taken = times.get(id(each))
+        if taken is not None and each.judged is not None:
+            by = f"{each.judged.edges.engine.name} {each.judged.edges.engine.version}"
+            measured = latency.summary(taken, threads=1, engine=by)
+            each = dataclasses.replace(each, variant=dataclasses.replace(each.variant, latency=measured))
+        timed.append(each)
+    return timed
+
+
+def _source_accuracy(work: Work, samples: Samples | None) -> Accuracy | None:
+    if samples is None or samples.labels is None:
+        return None
+    reference = work.reference(samples)
+    if reference.scores is None or len(reference.source[reference.scores]) != len(samples.labels):
+        return None
+    scores = reference.source[reference.scores]
+    return accuracy(scores, scores, samples.labels)
+
+
+def _budget(
+    variants: Sequence[Variant], targets: Sequence[str], max_drop: float | None, max_size: int | None
+) -> tuple[dict[str, bool], tuple[str, ...]]:
+    """Which variants fit the budget, and for each target without any, its nearest miss in numbers."""
+    if max_drop is None and max_size is None:
+        return {}, ()
+    within = {}
+    for variant in variants:
+        drop = None if variant.accuracy is None else -100 * variant.accuracy.difference
+        fits = max_drop is None or (drop is not None and drop <= max_drop + 1e-9)
+        within[f"{variant.target}/{variant.compression}"] = fits and (max_size is None or variant.bytes <= max_size)
+    over = []
+    for target in dict.fromkeys(targets):
+        own = [variant for variant in variants if variant.target == target]
+        if not own:
+            over.append(f"{target}: no variant could be made")
+        elif not any(within[f"{target}/{variant.compression}"] for variant in own):
+            measured = ", ".join(f"{variant.compression} {_spent(variant, max_drop, max_size)}" for variant in own)
+            over.append(f"{target}: no variant fits {_asked(max_drop, max_size)}; measured: {measured}")
+    return within, tuple(over)
+
+
+def _asked(max_drop: float | None, max_size: int | None) -> str:
+    drop = [] if max_drop is None else [f"a drop of {max_drop:g} points"]
+    return " and ".join(drop + ([] if max_size is None else [f"{max_size:,} bytes"]))
+
+
+def _spent(variant: Variant, max_drop: float | None, max_size: int | None) -> str:
+    told = []
+    if max_drop is not None:
+        drop = "no accuracy" if variant.accuracy is None else f"drop {-100 * variant.accuracy.difference:.2f}"
+        told.append(drop)
+    if max_size is not None:
+        told.append(f"{variant.bytes:,} bytes")
+    return " ".join(told)
+
+
+def _advice(calibration: Data | None, evaluation: Data | None, samples: Samples | None) -> tuple[str, ...]:
+    advice = []
+    if calibration is None:
+        advice.append("--calibration DATA, a hundred real inputs without labels, gives int8 variants")
+    if evaluation is None:
+        advice.append("--evaluation DATA, inputs with labels, gives accuracies and their differences")
+    if samples is not None and samples.synthetic:
+        advice.append("everything was verified on made-up inputs; real ones say more")
+    return tuple(advice)
+
+
+def _parsed(text: str | dict[str, Any] | None) -> Any:
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,108 @@
+"""Verifying an artifact that exists already."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
+from haversack.convert.errors import UsageError
+from haversack.convert.names import target_of
+from haversack.convert.pipeline import STATIC_TARGETS, Data, Work, checked_recipe
+from haversack.convert.publish import private_folder, size
+from haversack.convert.report import Checked
+from haversack.convert.targets import Layer, Options, open_target
+from haversack.convert.verify.contract import COMPRESSED, contract
+from haversack.convert.verify.execute import Progress
+from haversack.convert.verify.judge import Subject, judge
+from haversack.runtimes.engines import ENGINES
+from haversack.runtimes.errors import HaversackError
+from haversack.runtimes.preprocess import Preprocess
+
+
+def verify(
+    artifact: str | Path,
+    against: str | Path,
+    *,
+    inputs: Data | None = None,
+    compress: str = "fp32",
+    calibration: Data | None = None,
+    preprocess: str | Path | Preprocess | None = None,
+    io_layout: Literal["keep", "channels-last"] = "keep",
+    io_dtype: Literal["float32", "int8"] = "float32",
+    deployment_target: str | None = None,
+    ranges: RangeRule = "mse",
+    weights: WeightGranularity = "auto",
+    isolate: bool = False,
+    progress: Progress | None = None,
+) -> Checked:
+    """Execute an artifact and the model it was made from on the same inputs, and hold it to its recipe's contract.
+
+    Args:
+        artifact: A `.tflite`, `.onnx`, `.ort` or `.mlpackage`.
+        against: The model.
+        inputs: DATA to execute on; by default the calibration data, without it seeded made-up inputs.
+        compress: The recipe it was made with.
+        calibration: For `int8`: the same DATA it was made with, so that the compressed model is the same.
+        preprocess: How images in DATA become inputs.
+        io_layout: As it was made.
+        io_dtype: As it was made.
+        deployment_target: As it was made.
+        ranges: As it was made.
+        weights: As it was made.
+        isolate: Do it in a fresh process with limits.
+        progress: Hears how far it is.
+
+    Raises:
+        VerificationError: It does not keep the contract; the first diverging layer is named where Haversack's own
+            artifact of that model has the same layers.
+    """
+    artifact, against = Path(artifact), Path(against)
+    if isolate:
+        from haversack.convert import isolated
+
+        return isolated.verify(
+            artifact, against, progress=progress, inputs=inputs, compress=compress, calibration=calibration,
+            preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target,
+            ranges=ranges, weights=weights,
+        )  # fmt: skip
+    say = progress or (lambda fraction, phrase: None)
+    if artifact.suffix not in ENGINES:
+        raise UsageError(f"{artifact.name}: no engine runs this kind of file; known are {', '.join(ENGINES)}")
+    target = target_of(None, artifact.with_suffix(".onnx") if artifact.suffix == ".ort" else artifact)
+    options = Options(io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target)
+    recipe = checked_recipe(compress, ranges, weights, calibrated=calibration is not None)
+    say(0.0, f"reading {against.name}")
+    work = Work.begin(against, preprocess)
+    work.calibration = work.open(calibration)
+    samples = work.samples(inputs if inputs is not None else calibration)
+    say(0.2, "preparing")
+    model = work.compressed(recipe, static=target in STATIC_TARGETS).model
+    reference = work.reference(samples, progress)
+    promise = contract(compress)
+    outputs = None
+    if promise.against == COMPRESSED or promise.noise_margin_db is not None:
+        outputs = work.compressed_outputs(recipe, samples, progress)
+    layers = () if artifact.suffix == ".ort" else _layers(work, target, recipe, artifact, options)
+    judged = judge(Subject(artifact, target, compress, model, layers, options, promise), reference, outputs, progress)
+    say(1.0, "done")
+    return Checked(str(artifact), work.facts(), compress, judged.verification, judged.accuracy)
+
+
+def _layers(work: Work, target: str, recipe: Recipe, artifact: Path, options: Options) -> tuple[Layer, ...]:
+    """The map of an artifact's layers, by making the artifact again.
+
+    The map is not kept in artifacts. Lowering is deterministic, so an artifact of just the size that this model gives
+    has the operators that it gives; any other was made otherwise, and its layers are unknown.
+    """
+    opened = open_target(target)
+    try:
+        with private_folder() as folder:
+            model = work.compressed(recipe, static=target in STATIC_TARGETS).model
+            written = opened.write(model, recipe.name, folder / f"again{artifact.suffix}", options)
+            same = size(written.path) == size(artifact)
+            shutil.rmtree(folder, ignore_errors=True)
+            return written.layers if same else ()
+    except HaversackError:
+        return ()
