@@ -8,6 +8,7 @@ the blocks is then an order of every operand, and the operator computes the same
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -91,20 +92,26 @@ class Free:
     prefers: Callable[[Perms], bool] | None = None
     reshapes: bool = False
 
-    def slots(self) -> list[Slot]:
+    @functools.cached_property
+    def slots(self) -> tuple[Slot, ...]:
         """The slots that stand in some block, in a fixed order."""
-        return list(dict.fromkeys(slot for block in self.blocks for slot in block))
+        return tuple(dict.fromkeys(slot for block in self.blocks for slot in block))
+
+    @functools.cached_property
+    def shapes(self) -> dict[Slot, tuple[int, ...]]:
+        """The logical shape of each slot."""
+        return {slot: static_shape(slot.value(self.node)) or () for slot in self.slots}
 
     def spread(self, known: Slot, perm: Perm) -> dict[Slot, Perm] | None:
         """The orders of all slots when `known` stands in `perm`; None where that is impossible or not determined."""
         order = self._order(known, perm)
         if order is None:
             return None
-        return {slot: self._perm(slot, order) for slot in self.slots()}
+        return {slot: self._perm(slot, order) for slot in self.slots}
 
     def agree(self, perms: Perms) -> dict[Slot, Perm] | None:
         """Exact orders, the same bytes as `perms`, in which all operands correspond; None where there are none."""
-        biggest = sorted(perms, key=lambda slot: -math.prod(static_shape(slot.value(self.node)) or ()))
+        biggest = sorted(perms, key=lambda slot: -math.prod(self.shapes[slot]))
         for reference in biggest:
             exact = self.spread(reference, perms[reference])
             if exact is not None:
@@ -112,7 +119,7 @@ class Free:
         else:
             return None
         for slot, perm in perms.items():
-            if not same_bytes(static_shape(slot.value(self.node)) or (), perm, exact[slot]):
+            if not same_bytes(self.shapes[slot], perm, exact[slot]):
                 return None
         return exact
 
@@ -121,7 +128,7 @@ class Free:
 
     def _order(self, slot: Slot, perm: Perm) -> list[int] | None:
         """The order of blocks that puts `slot` in the order `perm`."""
-        shape = static_shape(slot.value(self.node)) or ()
+        shape = self.shapes[slot]
         home: dict[int, tuple[int, int]] = {}  # axis → its block, its place among those of the block that show
         sizes: dict[int, int] = {}
         for number, block in enumerate(self.blocks):
@@ -151,7 +158,7 @@ class Free:
         return order
 
     def _extent(self, slot: Slot, axes: tuple[int, ...]) -> int:
-        shape = static_shape(slot.value(self.node)) or ()
+        shape = self.shapes[slot]
         return math.prod(shape[axis] for axis in axes)
 
 
@@ -159,10 +166,12 @@ def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     """The value's shape if every dimension is known and none is 0, else None."""
     if value is None or value.shape is None:
         return None
-    dims = tuple(value.shape)
-    if not all(isinstance(dim, int) and dim > 0 for dim in dims):
-        return None
-    return tuple(int(dim) for dim in dims if isinstance(dim, int))
+    dims = []
+    for dim in value.shape:
+        if not isinstance(dim, int) or dim <= 0:
+            return None
+        dims.append(dim)
+    return tuple(dims)
 
 
 def logical(perms: Perms) -> bool:

@@ -114,13 +114,13 @@ class Frames:
             kind = self.kinds[node]
             if not isinstance(kind, Free):
                 continue
-            for slot in kind.slots():
+            for slot in kind.slots:
                 if slot.value(node) is not value:
                     continue
                 first, last = kind.spread(slot, frame[0]), kind.spread(slot, frame[1])
                 if first is None or last is None:
                     continue
-                for other in kind.slots():
+                for other in kind.slots:
                     self._give(other.value(node), (first[other], last[other]))
 
     def _through_transpose(self, node: ir.Node) -> None:

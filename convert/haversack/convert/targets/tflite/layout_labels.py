@@ -141,12 +141,12 @@ class Labels:
         if isinstance(kind, Free):
             label = self._label(kind)
             if label is not None:
-                return dict.fromkeys(kind.slots(), label)
+                return dict.fromkeys(kind.slots, label)
         return {}
 
     def _label(self, kind: Free) -> int | None:
         """A variable where both states are legal, a terminal where one is, None where all is read logically."""
-        if all(slot.value(kind.node) not in self.frames.frames for slot in kind.slots()):
+        if all(slot.value(kind.node) not in self.frames.frames for slot in kind.slots):
             return None
         legal, preferred = [], []
         for state in (0, 1):
@@ -163,7 +163,7 @@ class Labels:
 
     def frames_in(self, kind: Free, state: int) -> dict[Slot, Perm]:
         """The order of each slot of a free node in `state`."""
-        return {slot: self.frames.frame(slot.value(kind.node))[state] for slot in kind.slots()}
+        return {slot: self.frames.frame(slot.value(kind.node))[state] for slot in kind.slots}
 
     def _pay(self, value: ir.Value) -> None:
         weight = self.weights.between(value, *self.frames.frame(value))

@@ -37,12 +37,12 @@ class Rewriter:
         """The Transposes inserted: the tensor, and its new copy."""
         self.kept: list[tuple[ir.Node, ir.Value]] = []
         """The graph's own Transposes that still move bytes, and the tensor each one reads."""
-        self.shapes = {value: static_shape(value) for value in frames.frames}
         names = {value.name for node in graph for value in node.outputs if value.name}
         names |= {value.name for value in (*graph.inputs, *graph.initializers.values()) if value.name}
         names |= {node.name for node in graph if node.name}
         self._name = Names(names)
         self._gone: list[ir.Node] = []
+        self._stored: dict[ir.Value, tuple[int, ...]] = {}  # set at the end: rules read the logical shapes till then
         self._constants = Constants(graph, self._name)
         nodes = list(graph)
         self._first = nodes[0] if nodes else None
@@ -71,11 +71,12 @@ class Rewriter:
                     use.node.replace_input_with(use.idx, copy)
         outputs = list(self.graph.outputs)
         copies = [self.read(value, self.frames.frame(value)[ends[value]]) for value in outputs]
+        for value, shape in self._stored.items():
+            value.shape = ir.Shape(shape)
         for index, (value, copy) in enumerate(zip(outputs, copies, strict=True)):
             self._end(index, value, copy)
 
-        for node in self._gone:
-            self.graph.remove(node, safe=True)
+        self.graph.remove(self._gone, safe=True)
 
     def read(self, value: ir.Value, perm: Perm) -> ir.Value:
         """The copy of `value` in the order `perm`; made right after the tensor itself where it does not exist."""
@@ -98,15 +99,15 @@ class Rewriter:
         return result
 
     def _shape(self, value: ir.Value) -> tuple[int, ...]:
-        return self.shapes.get(value) or static_shape(value) or ()
+        return static_shape(value) or ()
 
     def _made(self, value: ir.Value, perm: Perm) -> None:
         """Say that `value` itself now stands in `perm`."""
         self.copies[value] = {perm: value}
-        if value in self.shapes and perm != identity(len(perm)):
-            value.shape = ir.Shape(permuted(self._shape(value), perm))
+        if perm != identity(len(perm)):
+            self._stored[value] = permuted(self._shape(value), perm)
 
-    def _perms(self, node: ir.Node, slots: list[Slot]) -> dict[Slot, Perm]:
+    def _perms(self, node: ir.Node, slots: tuple[Slot, ...]) -> dict[Slot, Perm]:
         return {slot: self.frames.frame(slot.value(node))[self.state(node, slot)] for slot in slots}
 
     def _pinned(self, node: ir.Node, spatial: bool) -> None:
@@ -123,7 +124,7 @@ class Rewriter:
             node.domain = self.domain
 
     def _free(self, node: ir.Node, kind: Free) -> None:
-        wanted = self._perms(node, kind.slots())
+        wanted = self._perms(node, kind.slots)
         if logical(wanted):
             self._pinned(node, False)
             return
@@ -194,7 +195,6 @@ class Rewriter:
         else:
             node.attributes["perm"] = ir.AttrInt64s("perm", compose(inverse(before), after))
             self.kept.append((node, source))
-        self.shapes.setdefault(result, permuted(shape, kind.perm))
         self._made(result, order)
 
     def _end(self, index: int, value: ir.Value, copy: ir.Value) -> None:
@@ -225,7 +225,7 @@ class Rewriter:
         return result
 
     def _reshaped(self, source: ir.Value, shape: tuple[int, ...]) -> ir.Value:
-        if static_shape(source) == shape:
+        if self._stored.get(source, static_shape(source)) == shape:
             return source
         result = ir.Value(name=self._name(f"{source.name}_reshaped"), shape=ir.Shape(shape), type=source.type)
         self._insert(source, self._reshape_node(source, shape, result))

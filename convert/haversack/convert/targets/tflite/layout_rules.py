@@ -284,7 +284,8 @@ def slice_(node: ir.Node) -> Free | str:
     if axes is None:
         if _given(node, 3) is not None:
             return "its axes are computed"
-        axes = list(range(_shape(node, Slot(False, 1))[0]))
+        starts = static_shape(node.inputs[1])
+        axes = list(range(starts[0] if starts else 0))
     known = axes
     return _same_axes(
         node, (0,), lambda perm: Change(inputs={3: np.array([_moved(perm, axis) for axis in known], np.int64)})
