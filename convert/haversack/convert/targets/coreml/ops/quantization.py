@@ -89,8 +89,8 @@ def _dequantized(array: Array, scale: Array, zero_point: Array | None, axis: int
         scale = scale.reshape(shape)
         zero_point = None if zero_point is None else zero_point.reshape(shape)
     centered = array.astype(np.int32) - (0 if zero_point is None else zero_point.astype(np.int32))
-    result: Array = centered.astype(np.float32) * scale.astype(np.float32)
-    return result
+    # asarray: NumPy turns a product of rank-0 arrays into a scalar that is no array.
+    return np.asarray(centered.astype(np.float32) * scale.astype(np.float32))
 
 
 def _parameters(
