@@ -304,6 +304,9 @@ class Builder:
             return tensor
         if tensor.data is not None:
             return self.const(tensor.data.astype(dtype))
+        for given in (tensor.dtype, dtype):
+            if given not in KERNELS["CAST"].plain:
+                raise self.refuse(f"CAST takes no {given}", "use int64 or float32")
         output = Tensor(tensor.shape, dtype)
         options = {"in_data_type": TENSOR_TYPES[tensor.dtype], "out_data_type": TENSOR_TYPES[dtype]}
         self._append("CAST", [tensor], [output], options)
@@ -312,5 +315,8 @@ class Builder:
     def _append(
         self, code: str, inputs: Sequence[Tensor | None], outputs: list[Tensor], options: dict[str, Any]
     ) -> None:
-        self.operators.append(Operator(code, list(inputs), outputs, options, self._name))
+        given = list(inputs)
+        while given and given[-1] is None:  # kernels tell a missing bias by the number of inputs
+            given.pop()
+        self.operators.append(Operator(code, given, outputs, options, self._name))
         self._kept.extend(outputs)

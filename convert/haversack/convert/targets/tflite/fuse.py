@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from haversack.convert.targets.tflite.graph import Graph, Operator, Tensor
+import numpy as np
+
+from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization, Tensor
 from haversack.convert.targets.tflite.ops.window import Window, same_padding
 from haversack.convert.targets.tflite.schema import ACTIVATIONS, SAME, VALID
 
@@ -167,6 +169,21 @@ def drop_dead(graph: Graph) -> None:
     graph.operators = kept[::-1]
 
 
+def complete_bias(graph: Graph) -> None:
+    """Convolutions without bias get zeros: LiteRT's CONV_2D refuses without, its DEPTHWISE_CONV_2D crashes."""
+    for operator in graph.operators:
+        data, weights = operator.inputs[:2] if len(operator.inputs) == 2 else (None, None)
+        if operator.code not in ("CONV_2D", "DEPTHWISE_CONV_2D") or data is None or weights is None:
+            continue
+        channels = operator.outputs[0].shape[-1]
+        bias = Tensor((channels,), "float32", np.zeros(channels, np.float32))
+        if data.quantization is not None and weights.quantization is not None:
+            scale = data.quantization.scale * weights.quantization.scale
+            quantization = Quantization(scale, np.zeros(scale.size, np.int64))
+            bias = Tensor((channels,), "int32", np.zeros(channels, np.int32), quantization)
+        operator.inputs.append(bias)
+
+
 ORDER: tuple[Callable[[Graph], None], ...] = (
     drop_dead,  # so that what nothing needs does not count as a reader
     merge_reshapes,
@@ -176,6 +193,7 @@ ORDER: tuple[Callable[[Graph], None], ...] = (
     activation_into_producer,
     flatten_into_fully_connected,
     drop_dead,  # PADs that no operator reads any more
+    complete_bias,  # after what brings a bias
 )
 
 

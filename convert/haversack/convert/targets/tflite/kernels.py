@@ -169,7 +169,7 @@ KERNELS: Final[dict[str, Kernel]] = {
     "RESIZE_BILINEAR": Kernel(F32, "same", data=(0,), max_rank=4),
     "RESIZE_NEAREST_NEIGHBOR": Kernel(F32, "same", data=(0,), max_rank=4),
     # conversions, which the builder emits itself
-    "CAST": Kernel(MOVES),
+    "CAST": Kernel(MOVES | {"float16", "float64", "uint16", "uint32"}),
     "QUANTIZE": Kernel(F32),
     "DEQUANTIZE": Kernel(F32),
 }

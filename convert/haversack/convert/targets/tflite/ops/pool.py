@@ -38,8 +38,7 @@ def max_pool(
     if len(b.results) > 1:
         raise b.refuse("the indices of maxima", "remove the second output, or use ArgMax")
     window = Window.of(kernel_shape, strides, dilations)
-    edges = resolve_pads(window, x.shape[1:-1], pads, auto_pad)
-    edges = ceiled_pads(window, x.shape[1:-1], edges, b.result.shape[1:-1])
+    edges = _ceiled(b, window, x.shape[1:-1], resolve_pads(window, x.shape[1:-1], pads, auto_pad))
     return _by_planes(b, "MAX_POOL_2D", x, window, edges)
 
 
@@ -60,7 +59,7 @@ def average_pool(
     window = Window.of(kernel_shape, strides, dilations)
     size, out = x.shape[1:-1], b.result.shape[1:-1]
     asked = resolve_pads(window, size, pads, auto_pad)
-    edges = ceiled_pads(window, size, asked, out)
+    edges = _ceiled(b, window, size, asked)
     counts = _counts(window, size, asked if count_include_pad else [(0, 0)] * len(size), edges, out)
     full = int(np.prod(window.kernel))
     if len(size) <= 2 and _is_same(window, size, edges) and not count_include_pad:
@@ -89,10 +88,17 @@ def lp_pool(
     """The p-th root of the windows' sums of p-th powers."""
     window = Window.of(kernel_shape, strides, dilations)
     size = x.shape[1:-1]
-    edges = ceiled_pads(window, size, resolve_pads(window, size, pads, auto_pad), b.result.shape[1:-1])
+    edges = _ceiled(b, window, size, resolve_pads(window, size, pads, auto_pad))
     powers = steps.pad(b, _power(b, x, p), [(0, 0), *edges, (0, 0)])
     means = _by_planes(b, "AVERAGE_POOL_2D", powers, window, [(0, 0)] * len(size))
     return _root(b, steps.scalar(b, "MUL", means, float(np.prod(window.kernel))), p)
+
+
+def _ceiled(b: Builder, window: Window, size: Sequence[int], edges: Edges) -> Edges:
+    ceiled = ceiled_pads(window, size, edges, b.result.shape[1:-1])
+    if ceiled is None:
+        raise b.refuse("a last window that starts in the padding", "set ceil_mode to 0, or use smaller pads")
+    return ceiled
 
 
 def _power(b: Builder, x: Tensor, p: int) -> Tensor:

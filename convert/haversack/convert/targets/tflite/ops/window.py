@@ -58,8 +58,13 @@ def resolve_pads(window: Window, size: Sequence[int], pads: Sequence[int], auto_
 
 def ceiled_pads(
     window: Window, size: Sequence[int], edges: Sequence[tuple[int, int]], out: Sequence[int]
-) -> list[tuple[int, int]]:
-    """Pads enlarged at the end so that `out` windows fit, as `ceil_mode` asks."""
+) -> list[tuple[int, int]] | None:
+    """Pads enlarged at the end so that `out` windows fit, as `ceil_mode` asks; None where one would start past the end.
+
+    Opset 22 leaves such a window out, earlier ones do not say what it holds.
+    """
+    if any((o - 1) * s >= n + e[0] for n, o, s, e in zip(size, out, window.strides, edges, strict=True)):
+        return None
     return [
         (before, max(after, (o - 1) * stride + extent - n - before))
         for n, o, extent, stride, (before, after) in zip(size, out, window.extents, window.strides, edges, strict=True)
