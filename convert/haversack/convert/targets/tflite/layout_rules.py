@@ -48,7 +48,7 @@ SPATIAL = frozenset(
 )
 ELEMENTWISE = frozenset(
     """Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Celu
-    Clip Cos Cosh Div Dropout DynamicQuantizeLinear Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid
+    Clip Cos Cosh Div DynamicQuantizeLinear Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid
     HardSwish Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow
     Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh
     ThresholdedRelu Where Xor""".split()  # noqa: SIM905
@@ -130,8 +130,6 @@ def _activations(node: ir.Node, indices: range | tuple[int, ...]) -> list[Slot]:
 
 def elementwise(node: ir.Node) -> Free | str:
     """Unary operators and those that broadcast: every input is aligned to the output's last axes."""
-    if node.op_type == "Dropout" and len(node.outputs) > 1 and node.outputs[1].uses():
-        return "its mask is used"
     rank = len(_shape(node, OUT))
     slots = _activations(node, range(len(node.inputs)))
     blocks: list[Block] = []
@@ -378,6 +376,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("Softmax", "LogSoftmax", "TopK", "LpNormalization"), along_last),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), quantization),
     **dict.fromkeys(("CumSum", "CumProd"), cumulative),
+    "Dropout": lambda node: _same_axes(node, (0,), lambda _: Change()),  # its mask has the same axes
     "Concat": along(0),
     "Split": along(0),
     "Hardmax": along(-1),
