@@ -54,7 +54,7 @@ def layers(graph: ir.Graph, steps: Sequence[Step], saved: frozenset[str]) -> tup
             if first is None:
                 continue
             integers[step.outputs[0].name] = first
-            if readers[step.outputs[0].name] == 1 and step.outputs[0].name not in _names(graph.outputs):
+            if step.outputs[0].name not in _names(graph.outputs):
                 continue
         joins = step.node.op_type in ("QuantizeLinear", *_FUSED) and quantized and first is not None
         if joins and first is not None and first.name in producer and readers[first.name] == 1:
