@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from haversack.runtimes.bundle import SUFFIX, Bundle, open_bundle
-from haversack.runtimes.choose import choose, runnable
+from haversack.runtimes.selection import choose, runnable
 from haversack.runtimes.engines import TensorSpec, engine_name, open_engine
 from haversack.runtimes.errors import BundleError, EngineError, FeedError, HaversackError
 from haversack.runtimes.golden import Check
@@ -32,7 +32,7 @@ def load(
 
     Args:
         path: A `.haversack`, or an artifact (`.tflite`, `.onnx`, `.ort`, `.mlpackage`).
-        variant: Id of the bundle's variant; None takes the best for what is installed (`haversack.runtimes.choose`).
+        variant: Id of the bundle's variant; None takes the best for what is installed (`haversack.runtimes.selection`).
         engine: Only this engine: `litert`, `onnxruntime` or `coreml`.
         threads: How many CPU threads one call may use.
         verify: Check the hash of everything in the bundle, run the variant's golden vectors, and refuse the bundle if

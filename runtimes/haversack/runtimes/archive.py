@@ -19,6 +19,7 @@ from haversack.runtimes.errors import BundleError
 MAX_MEMBERS = 4096
 
 _LOCAL = struct.Struct("<4s5H3I2H")  # the local file header, PKWARE APPNOTE 4.3.7
+_END_BYTES = 22  # of the end record without a comment, APPNOTE 4.3.16; its last two are the comment's length
 _UTF8 = 0x800  # general purpose flag bit 11: the name is UTF-8
 
 
@@ -95,8 +96,7 @@ class Archive:
                 self._refuse(f"two members are called {name!r:.80}")
             if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & ~_UTF8:
                 self._refuse(f"{name!r:.80} is compressed or encrypted; a bundle's members are stored")
-            mode = info.external_attr >> 16
-            if mode and not stat.S_ISREG(mode):
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):  # 0: the writer did not say
                 self._refuse(f"{name!r:.80} is no plain file")
             if info.header_offset != position:
                 self._refuse(f"{name!r:.80} does not lie directly behind the member before it")
@@ -108,6 +108,10 @@ class Archive:
                     self._refuse(f"{parent.as_posix()!r:.80} is a file and a folder")
         if position != self._zip.start_dir:
             self._refuse("there are bytes between its members and its directory")
+        self._file.seek(-_END_BYTES, os.SEEK_END)
+        end = self._file.read()
+        if not end.startswith(b"PK\5\6") or not end.endswith(b"\0\0"):
+            self._refuse("there is a comment, or other bytes, behind its directory")
         return members
 
     def _check_name(self, info: zipfile.ZipInfo) -> None:

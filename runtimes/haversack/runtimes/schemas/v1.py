@@ -88,6 +88,8 @@ class _Version1:
         )
         if any(isinstance(size, int) and size < 0 for size in tensor.shape):
             r.fail("shape has a negative size")
+        if tensor.scale is not None and tensor.scale <= 0:
+            r.fail("scale must be above 0")
         r.finish(tolerant=self._tolerant)
         return tensor
 
