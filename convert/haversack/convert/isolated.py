@@ -62,6 +62,8 @@ def pack(
     with private_folder(beside=output) as private:
         arguments = {"model": _absolute(model), "name": output.name, **_sendable(options, private)}
         made: Pack = decode(Pack, call("pack", arguments, private, limits=limits, progress=progress))
+        if made.over:
+            return made
         publish([(private / "out" / output.name, output)], force=force)
     return dataclasses.replace(made, path=str(output))
 
@@ -100,7 +102,7 @@ def run(
     progress: Progress | None = None,
     **options: Any,
 ) -> Ran:
-    """Run an artifact or a bundle on inputs in a worker, and publish its outputs as an `.npz` where `output` says so."""
+    """Run an artifact or a bundle in a worker, and publish what it gives as the `.npz` that `output` names."""
     check_model(artifact)
     _check_data({"inputs": options.get("input")})
     if output is not None:
@@ -161,16 +163,14 @@ def _sendable(options: Options, private: Path) -> dict[str, Any]:
 
             np.savez(private / f"{key}.npz", **value)
             sent[key] = str(private / f"{key}.npz")
-        elif isinstance(value, Path) or (isinstance(value, str) and key in (*DATA_KEYS, "input") and _exists(value)):
-            sent[key] = _absolute(value)
-        elif key == "preprocess" and isinstance(value, str) and value.endswith(".json"):
-            sent[key] = _absolute(value)
         elif hasattr(value, "to_json"):
             sent[key] = value.to_json()
         else:
-            sent[key] = value
+            sent[key] = _absolute(value) if _names_file(key, value) else value
     return sent
 
 
-def _exists(spec: str) -> bool:
-    return Path(spec).exists()
+def _names_file(key: str, value: object) -> bool:
+    if key == "preprocess":
+        return isinstance(value, str | Path) and str(value).endswith(".json")
+    return isinstance(value, Path) or (isinstance(value, str) and key in (*DATA_KEYS, "input") and Path(value).exists())

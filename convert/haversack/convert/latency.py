@@ -19,9 +19,7 @@ def machine() -> str:
     return f"this machine ({platform.machine()}, {os.cpu_count()} cores, {platform.system()})"
 
 
-def interleaved(
-    calls: Sequence[Callable[[], object]], *, runs: int = 200, seconds: float = 2.0
-) -> list[list[float]]:
+def interleaved(calls: Sequence[Callable[[], object]], *, runs: int = 200, seconds: float = 2.0) -> list[list[float]]:
     """Time each call once a round, round after round.
 
     Args:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from haversack.convert.errors import UsageError
 
 RECIPES = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights")
 """As in `compress.recipes`, repeated here because that package imports numpy; a test holds the two together."""
+
+Scalar = str | int | float | bool
 
 SUFFIXES = {".tflite": "tflite", ".mlpackage": "coreml", ".onnx": "onnx"}
 """Suffix of an artifact and its target."""
@@ -126,3 +129,28 @@ def check_options(
 def _choice(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise UsageError(f"{option} {value!r} is none of {', '.join(choices)}")
+
+
+def hyperparameters_of(given: str | Mapping[str, Scalar] | None) -> dict[str, Scalar]:
+    """Hyperparameters from a mapping, a JSON object, or `key=value` pairs with commas between them.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    if given is None:
+        return {}
+    if isinstance(given, str):
+        import json
+
+        try:
+            parsed = json.loads(given)
+        except ValueError:
+            pairs = [pair.partition("=") for pair in given.split(",")]
+            if any(not key.strip() or not equals for key, equals, _ in pairs):
+                raise UsageError("--hyperparameters takes a JSON object, or key=value,key=value") from None
+            parsed = {key.strip(): value.strip() for key, _, value in pairs}
+    else:
+        parsed = dict(given)
+    if not isinstance(parsed, dict) or not all(isinstance(value, str | int | float) for value in parsed.values()):
+        raise UsageError("--hyperparameters takes a JSON object of texts and numbers")
+    return {str(key): value for key, value in parsed.items()}

@@ -6,15 +6,17 @@ The source is read once, each recipe is applied once for all targets, and the re
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from haversack.convert import latency
+from haversack.convert.bundling import bundle
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
-from haversack.convert.errors import UnsupportedError, UsageError, VerificationError
+from haversack.convert.errors import UnsupportedError, UsageError
+from haversack.convert.names import hyperparameters_of
+from haversack.convert.packed import Made
 from haversack.convert.pipeline import (
     STATIC_TARGETS,
     Data,
@@ -23,28 +25,20 @@ from haversack.convert.pipeline import (
     describe,
     part,
     refuse_blockers,
-    silent,
     verified,
 )
 from haversack.convert.publish import check_output, private_folder, publish, size
 from haversack.convert.report import Accuracy, Pack, Skipped, Variant
-from haversack.convert.targets import Options, Target, Written, open_target
+from haversack.convert.targets import Options, Target, open_target
 from haversack.convert.verify.accuracy import accuracy
-from haversack.convert.verify.execute import Progress, Samples
-from haversack.convert.verify.judge import Judged
+from haversack.convert.verify.edges import Edges
+from haversack.convert.verify.execute import Progress, Samples, silent
+from haversack.runtimes.engines import open_engine
+from haversack.runtimes.errors import HaversackError
 from haversack.runtimes.preprocess import Preprocess
 
 WITH_CALIBRATION = ("fp32", "fp16", "int8")
 WITHOUT_CALIBRATION = ("fp32", "fp16", "int8-weights")
-
-
-@dataclass(frozen=True)
-class Made:
-    """One variant with what the bundle needs of it."""
-
-    variant: Variant
-    written: Written
-    judged: Judged | None
 
 
 def pack(
@@ -66,7 +60,7 @@ def pack(
     verify: bool = True,
     training_data: str | None = None,
     code_commit: str | None = None,
-    hyperparameters: str | dict[str, Any] | None = None,
+    hyperparameters: str | Mapping[str, str | int | float | bool] | None = None,
     force: bool = False,
     isolate: bool = False,
     progress: Progress | None = None,
@@ -92,18 +86,18 @@ def pack(
         verify: Execute and measure; otherwise every variant says `verified: false`.
         training_data: Provenance, in the user's words.
         code_commit: Provenance likewise.
-        hyperparameters: Provenance likewise; JSON is kept as it is.
+        hyperparameters: Provenance likewise: a mapping, a JSON object, or `key=value` pairs with commas between them.
         force: Replace an existing bundle.
         isolate: Do it in a fresh process with limits.
         progress: Hears how far it is.
 
     Returns:
-        What was made, measured and left out. A budget that nothing fits is told in `over`; the bundle is written all
-        the same, since only its table says what could be had.
+        What was made, measured and left out. Where a target has no variant within the budget, `over` says so with what
+        was measured, and no bundle is written.
 
     Raises:
         UsageError: An option, a path or data cannot be meant.
-        UnsupportedError: No target can hold the model.
+        HaversackError: No target can hold the model; every reason is in it.
         VerificationError: An artifact does not keep its recipe's contract; nothing was published.
     """
     source_path, path = Path(model), Path(output)
@@ -119,6 +113,7 @@ def pack(
         )  # fmt: skip
     say = progress or silent
     check_output(path, force=force)
+    settings = hyperparameters_of(hyperparameters)
     if max_drop is not None and (evaluation is None or not verify):
         raise UsageError("--max-drop needs --evaluation DATA with labels, and verification: accuracy must be measured")
     targets = [open_target(name) for name in to]
@@ -143,21 +138,23 @@ def pack(
         source_accuracy = _source_accuracy(work, samples)
         within, over = _budget([each.variant for each in made], to, max_drop, max_size)
         say(0.95, "writing the bundle")
-        bundle = private / path.name
-        made = _bundled(
-            bundle, work, made, samples, source_accuracy, skipped,
-            provenance={
-                "training_data": training_data, "code_commit": code_commit, "hyperparameters": _parsed(hyperparameters),
-            },
-        )  # fmt: skip
-        bytes_ = size(bundle)
-        publish([(bundle, path)], force=force)
+        origin = {"training_data": training_data, "code_commit": code_commit, "hyperparameters": settings}
+        manifest = bundle(
+            private / path.name, work, made, chosen, samples, evaluation is not None, source_accuracy, skipped, origin
+        )
+        variants = tuple(
+            dataclasses.replace(each.variant, path=entry.file.path)
+            for each, entry in zip(made, manifest.variants, strict=True)
+        )
+        total = size(private / path.name)
+        if not over:
+            publish([(private / path.name, path)], force=force)
     say(1.0, "done")
     return Pack(
         model=work.facts(),
-        path=str(path),
-        bytes=bytes_,
-        variants=tuple(each.variant for each in made),
+        path="" if over else str(path),
+        bytes=total,
+        variants=variants,
         skipped=tuple(skipped),
         source_accuracy=source_accuracy,
         within=within,
@@ -211,37 +208,37 @@ def _variants(
         except (UnsupportedError, UsageError) as error:
             skipped.append(Skipped(target.name, recipe.name, str(error)))
             continue
-        variant, judged = describe(target, recipe, written, compressed), None
+        variant = describe(target, recipe, written, compressed)
         if samples is not None:
             variant, judged = verified(work, target, recipe, written, asked, samples, variant, part(step, 0.3, 1.0))
-        made.append(Made(variant, written, judged))
+            edges = judged.edges
+        else:
+            edges = Edges(open_engine(written.path), compressed.model, asked)
+        made.append(Made(variant, written, edges))
     return made, skipped
 
 
-def _none(skipped: Sequence[Skipped]) -> Exception:
+def _none(skipped: Sequence[Skipped]) -> HaversackError:
     reasons = "; ".join(f"{skip.target} {skip.compression}: {skip.reason}" for skip in skipped)
-    return VerificationError(f"nothing could be made: {reasons}")
+    return HaversackError(f"nothing could be made: {reasons}")
 
 
 def _timed(made: Sequence[Made], samples: Samples | None) -> list[Made]:
     """Measure the latency of all variants interleaved, but of those that an emulator runs: it says nothing."""
     assert samples is not None
     sample = samples.feeds[0]
-    real = [each for each in made if each.judged is not None and not each.judged.edges.engine.emulated]
-    calls = []
-    for each in real:
-        assert each.judged is not None
-        engine, feeds = each.judged.edges.engine, each.judged.edges.feeds(sample)
-        calls.append(lambda engine=engine, feeds=feeds: engine.run(feeds))
+    real = [each for each in made if not each.edges.engine.emulated]
+    calls = [functools.partial(each.edges.engine.run, each.edges.feeds(sample)) for each in real]
     times = dict(zip(map(id, real), latency.interleaved(calls) if calls else [], strict=True))
     timed = []
     for each in made:
         taken = times.get(id(each))
-        if taken is not None and each.judged is not None:
-            by = f"{each.judged.edges.engine.name} {each.judged.edges.engine.version}"
-            measured = latency.summary(taken, threads=1, engine=by)
-            each = dataclasses.replace(each, variant=dataclasses.replace(each.variant, latency=measured))
-        timed.append(each)
+        if taken is None:
+            timed.append(each)
+            continue
+        engine = each.edges.engine
+        measured = latency.summary(taken, threads=1, engine=f"{engine.name} {engine.version}")
+        timed.append(dataclasses.replace(each, variant=dataclasses.replace(each.variant, latency=measured)))
     return timed
 
 
@@ -301,12 +298,3 @@ def _advice(calibration: Data | None, evaluation: Data | None, samples: Samples 
     if samples is not None and samples.synthetic:
         advice.append("everything was verified on made-up inputs; real ones say more")
     return tuple(advice)
-
-
-def _parsed(text: str | dict[str, Any] | None) -> Any:
-    if not isinstance(text, str):
-        return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -30,7 +30,7 @@ from haversack.convert.sources import Source, read
 from haversack.convert.targets import Options, Target, Written, open_target
 from haversack.convert.verify.contract import COMPRESSED, contract
 from haversack.convert.verify.edges import model_specs
-from haversack.convert.verify.execute import Progress, Samples, hold, run_all
+from haversack.convert.verify.execute import Progress, Samples, hold, run_all, silent
 from haversack.convert.verify.judge import Judged, Subject, judge, unverified
 from haversack.convert.verify.reference import Reference, refer
 from haversack.runtimes.engines import Array
@@ -335,9 +335,7 @@ def verified(
     subject = Subject(written.path, target.name, recipe.name, model, written.layers, options, promise)
     judged = judge(subject, reference, outputs, part(progress, 0.6, 1.0))
     notes = (*variant.notes, *reference.notes)
-    measured = dataclasses.replace(
-        variant, verification=judged.verification, accuracy=judged.accuracy, notes=notes
-    )
+    measured = dataclasses.replace(variant, verification=judged.verification, accuracy=judged.accuracy, notes=notes)
     return measured, judged
 
 
@@ -370,7 +368,3 @@ def _files(path: Path) -> Sequence[Path] | Iterable[Path]:
 def part(progress: Progress, start: float, stop: float) -> Progress:
     """Progress of one stage as a part of the whole."""
     return lambda fraction, phrase: progress(start + (stop - start) * fraction, phrase)
-
-
-def silent(fraction: float, phrase: str) -> None:
-    """Nobody listens."""

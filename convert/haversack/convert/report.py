@@ -223,7 +223,7 @@ class Variant:
     path: str
     companions: tuple[str, ...]
     bytes: int
-    gzip_bytes: int
+    gzip_bytes: int | None
     sha256: str
     verification: Verification
     accuracy: Accuracy | None = None
@@ -247,7 +247,7 @@ class Contents:
     """
 
     name: str
-    schema: int
+    schema: str
     facts: dict[str, str]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -348,7 +348,6 @@ class Benched:
 
     Attributes:
         artifact: What was run.
-        label: `reference-evaluated` where the engine is not the device's own, else empty.
         latency: Warm calls, interleaved with the other artifacts'.
         cold_start_ms: From the start of a fresh process to its first output: import, load and one call.
         first_call_ms: Load and one call, without starting Python.
@@ -356,7 +355,6 @@ class Benched:
     """
 
     artifact: str
-    label: str
     latency: Latency
     cold_start_ms: float
     first_call_ms: float
@@ -365,9 +363,15 @@ class Benched:
 
 @dataclass(frozen=True)
 class Bench:
-    """Several artifacts' speed here, measured interleaved."""
+    """Several artifacts' speed here, measured interleaved.
+
+    Attributes:
+        rows: One an artifact.
+        notes: What was not measured, and why.
+    """
 
     rows: tuple[Benched, ...]
+    notes: tuple[str, ...] = ()
 
 
 def encode(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """The worker: the only process in which the command line opens a model file.
 
-`python -P -m haversack.convert.worker JOB` reads the job from `JOB`, a JSON file in its private folder, limits itself, works on a copy of
-every model file, and answers with JSON lines on the pipe whose number the job names:
+`python -P -m haversack.convert.worker JOB` reads the job from `JOB`, a JSON file in its private folder, limits itself,
+works on a copy of every model file, and answers with JSON lines on the pipe whose number the job names:
 
     {"progress": [0.4, "lowering to tflite"]}      any number of times
     {"result": {...}}                              last, or

@@ -136,9 +136,7 @@ def _environment(private: Path) -> dict[str, str]:
     return {**os.environ, **quiet, "TMPDIR": str(temporary)}
 
 
-def _listen(
-    process: subprocess.Popen[bytes], hear: int, limits: Limits, progress: Progress | None, log: Path
-) -> Any:
+def _listen(process: subprocess.Popen[bytes], hear: int, limits: Limits, progress: Progress | None, log: Path) -> Any:
     deadline = time.monotonic() + limits.seconds
     stage = "starting"
     pending = b""
@@ -204,8 +202,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
 
 
 __all__ = ["Limits", "Progress", "call"]

@@ -75,10 +75,8 @@ def _copy_file(path: Path, copy: Path) -> None:
 def _copy_folder(path: Path, copy: Path) -> None:
     root = path.resolve()
     copy.mkdir()
-    count = 0
-    for entry in sorted(path.rglob("*")):
-        count += 1
-        if count > MAX_FILES:
+    for count, entry in enumerate(sorted(path.rglob("*"))):
+        if count >= MAX_FILES:
             raise SourceError(f"{path} holds more than {MAX_FILES} files: it is not a model folder")
         to = copy / entry.relative_to(path)
         if entry.is_symlink() and not entry.resolve().is_relative_to(root):

@@ -112,11 +112,11 @@ def _say(text: str) -> None:
 def _listen_to_signals() -> None:
     """Turn the signals that ask for an end into exceptions, so that what was begun is cleaned up, once."""
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)  # A second Ctrl-C must not cut the cleaning short.
         raise KeyboardInterrupt
 
-    def terminate(number: int, frame: FrameType | None) -> None:
+    def terminate(number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)
         raise SystemExit(128 + number)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -16,16 +16,14 @@ def command(
     artifacts: Annotated[
         list[Path], typer.Argument(metavar="BUNDLE|ARTIFACT...", help="Bundles (every variant) and artifacts.")
     ],
-    engine: Annotated[
-        Optional[str], typer.Option("--engine", metavar="NAME", help="Only what this engine runs.")
-    ] = None,
+    engine: Annotated[str | None, typer.Option("--engine", metavar="NAME", help="Only what this engine runs.")] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of one call.")] = 1,
     runs: Annotated[int, typer.Option("--runs", min=5, help="Timed calls of each, at most.")] = 500,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Time for each, at most.")] = 5.0,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
     memory: options.Memory = None,
     json: options.Json = False,
-    debug: options.Debug = False,
+    debug: options.Debug = False,  # noqa: ARG001  (read by `main`, which sees every error)
 ) -> int:
     """Measure latency (interleaved), cold start in a fresh process, and peak memory."""
     from haversack.convert import isolated
@@ -46,12 +44,11 @@ def command(
     header = ("artifact", "engine", "p50 ms", "p95 ms", "p99 ms", "runs", "cold start ms", "load + call ms", "peak MiB")
     rows = []
     for row in found.rows:
-        engine_text = row.latency.engine + (f" ({row.label})" if row.label else "")
         times = (row.latency.p50, row.latency.p95, row.latency.p99)
         rows.append(
             (
                 row.artifact,
-                engine_text,
+                row.latency.engine,
                 *(f"{value:.3g}" for value in times),
                 str(row.latency.runs),
                 f"{row.cold_start_ms:.0f}",
@@ -59,7 +56,9 @@ def command(
                 f"{row.peak_rss_mb:.0f}",
             )
         )
-    show.table(header, rows, right=range(2, 9))
     if found.rows:
+        show.table(header, rows, right=range(2, 9))
         print(f"\n{found.rows[0].latency.machine}, {found.rows[0].latency.threads} threads")
+    for note in found.notes:
+        print(note)
     return 0

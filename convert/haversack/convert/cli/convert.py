@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -18,7 +18,8 @@ EXAMPLES = (
 def command(
     model: options.Model,
     to: Annotated[
-        Optional[str], typer.Option("--to", metavar="TARGET", help="tflite, coreml or onnx; else what -o's suffix says.")
+        str | None,
+        typer.Option("--to", metavar="TARGET", help="tflite, coreml or onnx; else what -o's suffix says."),
     ] = None,
     output: options.Output = None,
     compress: options.Compress = "fp32",
@@ -35,7 +36,7 @@ def command(
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
     memory: options.Memory = None,
     json: options.Json = False,
-    debug: options.Debug = False,
+    debug: options.Debug = False,  # noqa: ARG001  (read by `main`, which sees every error)
 ) -> int:
     """Convert MODEL to one artifact, execute it against the model, and write it only if they agree."""
     from haversack.convert import isolated
@@ -73,7 +74,7 @@ def _print(made: Conversion) -> None:
     variant = made.variant
     rows = [
         ("artifact", f"{variant.path} ({variant.target}, {variant.compression})"),
-        ("size", f"{variant.bytes:,} bytes, {variant.gzip_bytes:,} with gzip"),
+        ("size", f"{variant.bytes:,} bytes, {variant.gzip_bytes or 0:,} with gzip"),
     ]
     if variant.companions:
         rows.append(("beside it", ", ".join(variant.companions)))

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -23,12 +23,12 @@ DEFAULT_PORT = 8501
 
 def command(
     bundles: Annotated[
-        Optional[list[Path]], typer.Argument(metavar="[BUNDLE...]", help="Bundles; without any, the digits one.")
+        list[Path] | None, typer.Argument(metavar="[BUNDLE...]", help="Bundles; without any, the digits one.")
     ] = None,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where to serve.")] = DEFAULT_PORT,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser where there is one.")] = True,
     json: options.Json = False,
-    debug: options.Debug = False,
+    debug: options.Debug = False,  # noqa: ARG001  (read by `main`, which sees every error)
 ) -> int:
     """Serve the dashboard on bundles, on this machine only."""
     command_line = launch(bundles or [], port, headless=not (browser and has_browser()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -15,7 +15,7 @@ EXAMPLES = "Examples:  haversack inspect model.onnx --to tflite,coreml,onnx   | 
 def command(
     model: options.Model,
     to: Annotated[
-        Optional[str], typer.Option("--to", metavar="TARGETS", help="Ask these targets: tflite, coreml, onnx.")
+        str | None, typer.Option("--to", metavar="TARGETS", help="Ask these targets: tflite, coreml, onnx.")
     ] = None,
     compress: options.Compress = "fp32",
     calibration: options.Calibration = None,
@@ -24,7 +24,7 @@ def command(
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
     memory: options.Memory = None,
     json: options.Json = False,
-    debug: options.Debug = False,
+    debug: options.Debug = False,  # noqa: ARG001  (read by `main`, which sees every error)
 ) -> int:
     """Say what MODEL is, and with --to whether each target can hold it: all blockers at once, each with a remedy."""
     from haversack.convert import isolated

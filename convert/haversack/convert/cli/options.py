@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -17,17 +17,17 @@ Compress = Annotated[
     str, typer.Option("--compress", metavar="RECIPE", help="fp32, fp16, int8, int8-dynamic or int8-weights.")
 ]
 Calibration = Annotated[
-    Optional[str],
+    str | None,
     typer.Option("--calibration", metavar="DATA", help="A hundred real inputs: .npz, a folder or .zip of images."),
 ]
 Evaluation = Annotated[
-    Optional[str], typer.Option("--evaluation", metavar="DATA", help="Labelled data to measure accuracy on.")
+    str | None, typer.Option("--evaluation", metavar="DATA", help="Labelled data to measure accuracy on.")
 ]
 Inputs = Annotated[
-    Optional[str], typer.Option("--inputs", metavar="DATA", help="What to verify on; made-up inputs without any.")
+    str | None, typer.Option("--inputs", metavar="DATA", help="What to verify on; made-up inputs without any.")
 ]
 Preprocess = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(
         "--preprocess", metavar="SPEC", help="How images become inputs: a preset (imagenet,size=96x96) or a .json file."
     ),
@@ -39,7 +39,7 @@ IoDtype = Annotated[
     str, typer.Option("--io-dtype", metavar="DTYPE", help="float32, or int8 at inputs and outputs (int8 only).")
 ]
 DeploymentTarget = Annotated[
-    Optional[str],
+    str | None,
     typer.Option("--deployment-target", metavar="OS", help="Oldest system for Core ML: iOS16, iOS17 or iOS18."),
 ]
 Ranges = Annotated[
@@ -51,15 +51,13 @@ Weights = Annotated[
 NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Do not execute the result; it is then marked verified: false.")
 ]
-Output = Annotated[Optional[Path], typer.Option("-o", "--output", metavar="PATH", help="What to write.")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="PATH", help="What to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole of an error.")]
-Timeout = Annotated[
-    float, typer.Option("--timeout", metavar="SECONDS", min=1.0, help="Stop the worker after so long.")
-]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1.0, help="Stop the worker after so long.")]
 Memory = Annotated[
-    Optional[str],
+    str | None,
     typer.Option("--memory", metavar="SIZE", help="Address space of the worker, such as 4GiB; default: all memory."),
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -26,13 +26,13 @@ def command(
     evaluation: options.Evaluation = None,
     preprocess: options.Preprocess = None,
     recipes: Annotated[
-        Optional[str], typer.Option("--recipes", metavar="RECIPES", help="With commas; default fp32,fp16,int8.")
+        str | None, typer.Option("--recipes", metavar="RECIPES", help="With commas; default fp32,fp16,int8.")
     ] = None,
     max_drop: Annotated[
-        Optional[float], typer.Option("--max-drop", metavar="POINTS", min=0.0, help="Accuracy that may be lost.")
+        float | None, typer.Option("--max-drop", metavar="POINTS", min=0.0, help="Accuracy that may be lost.")
     ] = None,
     max_size: Annotated[
-        Optional[str], typer.Option("--max-size", metavar="SIZE", help="Bytes an artifact may have, such as 200KB.")
+        str | None, typer.Option("--max-size", metavar="SIZE", help="Bytes an artifact may have, such as 200KB.")
     ] = None,
     io_layout: options.IoLayout = "keep",
     io_dtype: options.IoDtype = "float32",
@@ -41,24 +41,24 @@ def command(
     weights: options.Weights = "auto",
     no_verify: options.NoVerify = False,
     training_data: Annotated[
-        Optional[str], typer.Option("--training-data", metavar="TEXT", help="Provenance: what it was trained on.")
+        str | None, typer.Option("--training-data", metavar="TEXT", help="Provenance: what it was trained on.")
     ] = None,
     code_commit: Annotated[
-        Optional[str], typer.Option("--code-commit", metavar="TEXT", help="Provenance: commit of the training code.")
+        str | None, typer.Option("--code-commit", metavar="TEXT", help="Provenance: commit of the training code.")
     ] = None,
     hyperparameters: Annotated[
-        Optional[str], typer.Option("--hyperparameters", metavar="TEXT", help="Provenance: JSON or text.")
+        str | None, typer.Option("--hyperparameters", metavar="TEXT", help="Provenance: JSON, or key=value,...")
     ] = None,
     force: options.Force = False,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
     memory: options.Memory = None,
     json: options.Json = False,
-    debug: options.Debug = False,
+    debug: options.Debug = False,  # noqa: ARG001  (read by `main`, which sees every error)
 ) -> int:
     """Make every variant of MODEL, verify and measure each, and write one bundle."""
     from haversack.convert import isolated
     from haversack.convert.errors import BudgetError
-    from haversack.convert.names import check_options, recipes_of, size_of, targets_of
+    from haversack.convert.names import check_options, hyperparameters_of, recipes_of, size_of, targets_of
 
     targets = targets_of(to)
     chosen = None if recipes is None else recipes_of(recipes)
@@ -84,7 +84,7 @@ def command(
             verify=not no_verify,
             training_data=training_data,
             code_commit=code_commit,
-            hyperparameters=hyperparameters,
+            hyperparameters=hyperparameters_of(hyperparameters),
             limits=options.limits(timeout, memory),
             progress=progress,
         )
@@ -100,7 +100,9 @@ def command(
 def _print(made: Pack) -> None:
     show.variants(made.variants)
     print()
-    rows = [("bundle", f"{made.path}, {made.bytes:,} bytes, {len(made.variants)} variants")]
+    rows = []
+    if made.path:
+        rows.append(("bundle", f"{made.path}, {made.bytes:,} bytes, {len(made.variants)} variants"))
     if made.source_accuracy is not None:
         rows.append(("source", f"accuracy {show.accuracy(made.source_accuracy)}"))
     for variant in made.variants:
@@ -112,4 +114,5 @@ def _print(made: Pack) -> None:
     rows += [("not made", f"{skip.target} {skip.compression}: {skip.reason}") for skip in made.skipped]
     rows += [(f"{v.target} {v.compression}", note) for v in made.variants for note in v.notes]
     rows += [("for more", advice) for advice in made.advice]
-    show.lines(rows)
+    if rows:
+        show.lines(rows)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from haversack.convert.cli import options, show
 from haversack.convert.report import Ran
 
-EXAMPLES = "Examples:  haversack run model.haversack --input x.npz   |   haversack run m.tflite --input x.npz --output y.npz"
+EXAMPLES = (
+    "Examples:  haversack run model.haversack --input x.npz   |   haversack run m.tflite --input x.npz --output y.npz"
+)
 
 
 def command(
     artifact: Annotated[Path, typer.Argument(metavar="BUNDLE|ARTIFACT", help="A bundle, or one artifact.")],
     input: Annotated[str, typer.Option("--input", metavar="FILE", help="An .npz named like the inputs, or an image.")],
     output: Annotated[
-        Optional[Path], typer.Option("-o", "--output", metavar="FILE", help="Write the outputs as .npz.")
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the outputs as .npz.")
     ] = None,
     engine: Annotated[
-        Optional[str], typer.Option("--engine", metavar="NAME", help="litert, onnxruntime or coreml (for a bundle).")
+        str | None, typer.Option("--engine", metavar="NAME", help="litert, onnxruntime or coreml (for a bundle).")
     ] = None,
     preprocess: options.Preprocess = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many labels to print a sample.")] = 3,
@@ -28,7 +30,7 @@ def command(
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
     memory: options.Memory = None,
     json: options.Json = False,
-    debug: options.Debug = False,
+    debug: options.Debug = False,  # noqa: ARG001  (read by `main`, which sees every error)
 ) -> int:
     """Run a bundle or an artifact on --input and print the best labels."""
     from haversack.convert import isolated

@@ -80,7 +80,7 @@ def variant_row(variant: Variant) -> tuple[str, ...]:
         variant.target,
         variant.compression,
         f"{variant.bytes:,}",
-        f"{variant.gzip_bytes:,}",
+        "-" if variant.gzip_bytes is None else f"{variant.gzip_bytes:,}",
         accuracy(variant.accuracy),
         "-" if proof.agreement is None else f"{proof.agreement:.1%}",
         latency(variant.latency),

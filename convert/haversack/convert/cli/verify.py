@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -17,7 +17,7 @@ def command(
     against: Annotated[Path, typer.Option("--against", metavar="MODEL", help="The model that it was made from.")],
     inputs: options.Inputs = None,
     compress: Annotated[
-        Optional[str], typer.Option("--compress", metavar="RECIPE", help="The recipe it was made with; default fp32.")
+        str | None, typer.Option("--compress", metavar="RECIPE", help="The recipe it was made with; default fp32.")
     ] = None,
     calibration: options.Calibration = None,
     preprocess: options.Preprocess = None,
@@ -29,7 +29,7 @@ def command(
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
     memory: options.Memory = None,
     json: options.Json = False,
-    debug: options.Debug = False,
+    debug: options.Debug = False,  # noqa: ARG001  (read by `main`, which sees every error)
 ) -> int:
     """Execute ARTIFACT and the model on the same inputs and hold them to the recipe's contract."""
     from haversack.convert import isolated
@@ -37,9 +37,7 @@ def command(
 
     suffix = artifact.with_suffix(".onnx") if artifact.suffix == ".ort" else artifact
     target = target_of(None, suffix)
-    check_options(
-        target, compress or "fp32", calibration, io_layout, io_dtype, deployment_target, ranges, weights
-    )
+    check_options(target, compress or "fp32", calibration, io_layout, io_dtype, deployment_target, ranges, weights)
     with show.progress() as progress:
         checked = isolated.verify(
             artifact,

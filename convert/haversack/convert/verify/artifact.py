@@ -14,7 +14,7 @@ from haversack.convert.publish import private_folder, size
 from haversack.convert.report import Checked
 from haversack.convert.targets import Layer, Options, open_target
 from haversack.convert.verify.contract import COMPRESSED, contract
-from haversack.convert.verify.execute import Progress
+from haversack.convert.verify.execute import Progress, silent
 from haversack.convert.verify.judge import Subject, judge
 from haversack.runtimes.engines import ENGINES
 from haversack.runtimes.errors import HaversackError
@@ -67,7 +67,7 @@ def verify(
             preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target,
             ranges=ranges, weights=weights,
         )  # fmt: skip
-    say = progress or (lambda fraction, phrase: None)
+    say = progress or silent
     if artifact.suffix not in ENGINES:
         raise UsageError(f"{artifact.name}: no engine runs this kind of file; known are {', '.join(ENGINES)}")
     target = target_of(None, artifact.with_suffix(".onnx") if artifact.suffix == ".ort" else artifact)

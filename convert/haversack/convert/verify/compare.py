@@ -105,4 +105,4 @@ def predictions(scores: Array) -> Array:
     """The predicted class of each row of scores [samples, classes]; of one score a row, whether it exceeds 0.5."""
     if scores.shape[1] == 1:
         return (scores[:, 0] > 0.5).astype(np.int64)
-    return scores.argmax(axis=1)
+    return np.asarray(scores.argmax(axis=1))

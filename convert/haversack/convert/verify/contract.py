@@ -11,13 +11,13 @@
 
 Relative error is `max abs difference / max(max abs reference, 1e-6)`.
 
-Where the numbers come from. 1e-4: float32 has 2^-24 = 6e-8 of rounding an operation; sums of a few thousand terms in another
-order, layer upon layer, stay below 1e-4 and a wrong operator does not. 1e-2: float16 has 2^-11 = 5e-4 an operation, and twenty
-roundings in a row. 1 LSB: two correct integer kernels may round a tie in the fixed-point multiplier apart; table (softmax,
-sigmoid, tanh) and mean kernels round twice. 6 dB: half the amplitude, so that the artifact's own deviation stays small beside
-what quantization itself costs. 9 dB for int8-dynamic: LiteRT's hybrid kernels quantize their inputs symmetrically, which doubles
-the step of a one-sided range (6.02 dB) against the model's asymmetric one, and 3.01 dB is a factor two in noise power, as the two
-sides' roundings are independent draws.
+Where the numbers come from. 1e-4: float32 has 2^-24 = 6e-8 of rounding an operation; sums of a few thousand terms in
+another order, layer upon layer, stay below 1e-4 and a wrong operator does not. 1e-2: float16 has 2^-11 = 5e-4 an
+operation, and twenty roundings in a row. 1 LSB: two correct integer kernels may round a tie in the fixed-point
+multiplier apart; table (softmax, sigmoid, tanh) and mean kernels round twice. 6 dB: half the amplitude, so that the
+artifact's own deviation stays small beside what quantization itself costs. 9 dB for int8-dynamic: LiteRT's hybrid
+kernels quantize their inputs symmetrically, which doubles the step of a one-sided range (6.02 dB) against the model's
+asymmetric one, and 3.01 dB is a factor two in noise power, as the two sides' roundings are independent draws.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-SOURCE = "source"
-COMPRESSED = "compressed model"
+Against = Literal["source", "compressed model"]
+
+SOURCE: Against = "source"
+COMPRESSED: Against = "compressed model"
 
 RELATIVE_FLOOR = 1e-6
 """A reference smaller than this counts as this when a relative error is formed."""
@@ -60,7 +62,7 @@ class Contract:
         layers: Whether every layer is judged alone, in units of the last bit.
     """
 
-    against: Literal["source", "compressed model"]
+    against: Against
     max_relative: float | None = None
     max_changed: int | None = None
     min_agreement: float | None = None
@@ -86,5 +88,5 @@ def contract(recipe: str) -> Contract:
 
 
 def layer_limit(op: str, hub_ops: tuple[str, ...] = ()) -> float:
-    """How many LSB an integer layer may be off: 2 where the artifact's operator or what it computes is a table or mean."""
+    """How many LSB an integer layer may be off: 2 where its operator, or the model's, is a table or a mean."""
     return LSB_TABLE if op in TABLE_OPS or any(each in TABLE_OPS for each in hub_ops) else LSB

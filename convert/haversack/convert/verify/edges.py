@@ -1,13 +1,13 @@
 """An artifact seen through the model's own inputs and outputs.
 
 Its inputs may be named, ordered, laid out or encoded otherwise than the model's: another axis order
-(`--io-layout channels-last`), int8 (`--io-dtype int8`), int32 for int64, or a legalised name. `Edges` turns a sample into
-what the artifact takes and its results back, so that all comparisons are made in the model's terms.
+(`--io-layout channels-last`), int8 (`--io-dtype int8`), int32 for int64, or a legalised name. `Edges` turns a sample
+into what the artifact takes and its results back, so that all comparisons are made in the model's terms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,12 @@ class Edge:
 class Edges:
     """Runs an engine on the model's inputs and gives the model's outputs.
 
+    Attributes:
+        engine: The opened artifact.
+        inputs: How each input of the model lies in it.
+        outputs: How each output does.
+        graph_outputs: The outputs in the compressed hub graph.
+
     Args:
         engine: The opened artifact.
         model: The compressed hub graph that it was made from.
@@ -71,8 +77,9 @@ class Edges:
     def __init__(self, engine: Engine, model: ir.Model, options: Options):
         self.engine = engine
         graph = model.graph
+        self.graph_outputs = tuple(graph.outputs)
         self.inputs = _edges("input", list(graph.inputs), engine.inputs, options, _input_scale)
-        self.outputs = _edges("output", list(graph.outputs), engine.outputs, options, _output_scale)
+        self.outputs = _edges("output", list(graph.outputs), engine.outputs, options, output_scale)
 
     def feeds(self, sample: Mapping[str, Array]) -> dict[str, Array]:
         """A sample as the artifact takes it."""
@@ -96,7 +103,13 @@ def model_specs(values: list[ir.Value]) -> tuple[TensorSpec, ...]:
     return tuple(specs)
 
 
-def _edges(kind, values, specs, options, scale_of):  # type: ignore[no-untyped-def]
+def _edges(
+    kind: str,
+    values: list[ir.Value],
+    specs: Sequence[TensorSpec],
+    options: Options,
+    scale_of: Callable[[ir.Value], tuple[float, int] | None],
+) -> tuple[Edge, ...]:
     if len(values) != len(specs):
         names = ", ".join(spec.name for spec in specs)
         raise VerificationError(f"the artifact has {len(specs)} {kind}s ({names}), the model {len(values)}")
@@ -104,7 +117,8 @@ def _edges(kind, values, specs, options, scale_of):  # type: ignore[no-untyped-d
     edges = []
     for position, wanted in enumerate(model_specs(values)):
         spec = by_name.get(wanted.name, specs[position])
-        scale, zero_point = (None, 0)
+        scale: float | None = None
+        zero_point = 0
         if spec.dtype in ("int8", "uint8") and wanted.dtype == "float32":
             found = scale_of(values[position])
             if found is None:
@@ -128,7 +142,7 @@ def _permutation(kind: str, wanted: TensorSpec, spec: TensorSpec, options: Optio
     return None
 
 
-def _fits(wanted, found) -> bool:  # type: ignore[no-untyped-def]
+def _fits(wanted: Sequence[int | str], found: Sequence[int | str]) -> bool:
     if len(wanted) != len(found):
         return False
     return all(a == b for a, b in zip(wanted, found, strict=True) if isinstance(a, int) and isinstance(b, int))
@@ -141,7 +155,8 @@ def _input_scale(value: ir.Value) -> tuple[float, int] | None:
     return None
 
 
-def _output_scale(value: ir.Value) -> tuple[float, int] | None:
+def output_scale(value: ir.Value) -> tuple[float, int] | None:
+    """Scale and zero point of a graph output that comes out of a DequantizeLinear; None of another."""
     node = value.producer()
     return _scale(node) if node is not None and node.op_type == "DequantizeLinear" else None
 

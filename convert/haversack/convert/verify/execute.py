@@ -12,8 +12,8 @@ from haversack.convert.errors import UsageError, VerificationError
 from haversack.runtimes.engines import Array
 from haversack.runtimes.errors import HaversackError
 
-Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 Progress = Callable[[float, str], None]
+Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 HELD_BYTES = 1 << 30
 """Samples and outputs are held in memory up to this size, since every variant of a model is run on them."""
@@ -104,3 +104,7 @@ def joined(values: Sequence[Array]) -> Array:
     if len({value.shape[1:] for value in values}) > 1:
         return np.concatenate([value.reshape(-1) for value in values])
     return np.concatenate(values)
+
+
+def silent(fraction: float, phrase: str) -> None:
+    """Progress that nobody listens to."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-
 from haversack.convert.errors import VerificationError
 from haversack.convert.targets import Layer
 from haversack.runtimes.engines import Array, Engine
@@ -106,5 +105,3 @@ def _open(content: bytes) -> Engine:
     from haversack.runtimes.engines.onnxruntime import open_artifact
 
     return open_artifact(content)
-
-

@@ -1,10 +1,10 @@
 """Looking inside an artifact, one way for each kind: a layer alone on given inputs, and the values of a whole run.
 
-| artifact      | a layer alone                                | values of a whole run                         | module            |
-|---------------|----------------------------------------------|-----------------------------------------------|-------------------|
-| `.tflite`     | a file with that one operator                | the file cut off behind the operator          | `probe_tflite.py` |
-| `.onnx`       | the nodes between the layer's ends           | the model with those values as its outputs    | `probe_onnx.py`   |
-| `.mlpackage`  | the operations between the layer's ends      | a hook that sees every operation              | `probe_coreml.py` |
+| artifact      | a layer alone                           | values of a whole run               | module            |
+|---------------|-----------------------------------------|-------------------------------------|-------------------|
+| `.tflite`     | a file with that one operator           | the file cut off behind it          | `probe_tflite.py` |
+| `.onnx`       | the nodes between the layer's ends      | the model with these as its outputs | `probe_onnx.py`   |
+| `.mlpackage`  | the operations between the layer's ends | a hook that sees every operation    | `probe_coreml.py` |
 
 A delegate fuses operators and hides what lies between them, so that nothing less than cutting shows what runs.
 """

@@ -37,9 +37,7 @@ class Reference:
     notes: tuple[str, ...] = ()
 
 
-def refer(
-    path: Path, source: Source, model: ir.Model, samples: Samples, progress: Progress | None = None
-) -> Reference:
+def refer(path: Path, source: Source, model: ir.Model, samples: Samples, progress: Progress | None = None) -> Reference:
     """Execute the source on the samples by its own runtime, and hold the hub graph against it.
 
     Where the source is a `.tflite` file whose own integer or hybrid kernels round as they go, the float graph that
@@ -75,7 +73,9 @@ def refer(
     if source.format != "tflite":
         raise VerificationError(f"{source.name}: the model as read does not compute what {by} computes: {far}")
     snr = f", signal-to-noise {worst.snr_db:.0f} dB" if worst.snr_db is not None else ""
-    note = f"the source's own integer or hybrid kernels round otherwise than its float meaning, the reference ({far}{snr})"
+    note = (
+        f"the source's own integer or hybrid kernels round otherwise than its float meaning, the reference ({far}{snr})"
+    )
     return Reference(samples, read, "the model as read", scores, (note,))
 
 

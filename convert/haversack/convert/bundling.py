@@ -1,0 +1,226 @@
+"""From packed variants to a bundle: what the manifest says of each, its golden vectors, and what was measured."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from haversack.convert import latency
+from haversack.convert.bundle import NewVariant, write_bundle
+from haversack.convert.compress.recipes import Recipe
+from haversack.convert.packed import Made
+from haversack.convert.pipeline import Work
+from haversack.convert.report import Accuracy, Skipped, Variant, encode
+from haversack.convert.verify.contract import FLOAT16, FLOAT32
+from haversack.convert.verify.edges import Edge, Edges, model_specs, output_scale
+from haversack.convert.verify.execute import Samples
+from haversack.runtimes.engines import Array
+from haversack.runtimes.errors import FeedError
+from haversack.runtimes.manifest import Manifest, Provenance, Tensor, Tolerance
+from haversack.runtimes.measurements import Latency, Measurements, VariantMeasurements
+
+GOLDEN_VECTORS = 3
+GOLDEN_BYTES = 1 << 20
+"""Golden vectors stop before they add more than this to a bundle; one is always there."""
+
+TOOLS = ("haversack", "numpy", "onnx", "onnx-ir", "onnxruntime", "ai-edge-litert", "coremltools")
+READERS = ("tensorflow", "tf2onnx")
+
+
+def bundle(
+    path: Path,
+    work: Work,
+    made: Sequence[Made],
+    recipes: Sequence[Recipe],
+    samples: Samples | None,
+    evaluated: bool,
+    source_accuracy: Accuracy | None,
+    skipped: Sequence[Skipped],
+    given: Mapping[str, Any],
+) -> Manifest:
+    """Write the bundle of packed variants.
+
+    Args:
+        path: Of the bundle.
+        work: The model they were made from.
+        made: The variants.
+        recipes: What they were made by.
+        samples: What they were verified on; None where they were not.
+        evaluated: Whether those samples are the user's evaluation data.
+        source_accuracy: Of the source.
+        skipped: What was not made.
+        given: The user's own provenance: `training_data`, `code_commit`, `hyperparameters`.
+    """
+    graph = work.source.model.graph
+    layout = _layout(work)
+    calibration = work.calibration
+    by_name = {recipe.name: recipe for recipe in recipes}
+    return write_bundle(
+        path,
+        name=work.source.name,
+        inputs=[Tensor(s.name, s.dtype, s.shape, layout) for s in model_specs(list(graph.inputs))],
+        outputs=[Tensor(s.name, s.dtype, s.shape) for s in model_specs(list(graph.outputs))],
+        variants=[_entry(each, by_name[each.variant.compression], samples, layout) for each in made],
+        provenance=Provenance(
+            source=work.path.name,
+            source_format=work.source.format,
+            source_sha256=work.source.sha256,
+            tools=_tools(work.source.format),
+            calibration=None if calibration is None else calibration.description,
+            calibration_sha256=None if calibration is None else calibration.sha256,
+            evaluation=samples.description if samples is not None and evaluated else None,
+            evaluation_sha256=samples.sha256 if samples is not None and evaluated else None,
+            training_data=given.get("training_data"),
+            code_commit=given.get("code_commit"),
+            hyperparameters=given.get("hyperparameters") or {},
+        ),
+        labels=None if samples is None else samples.classes,
+        preprocess=work.preprocess,
+        measurements=Measurements(
+            date=_date(),
+            machine=latency.machine(),
+            variants={variant_id(each.variant): _measured(each.variant) for each in made},
+            facts={
+                "source_accuracy": encode(source_accuracy),
+                "samples": None if samples is None else samples.description,
+                "skipped": encode(list(skipped)),
+            },
+        ),
+    )
+
+
+def variant_id(variant: Variant) -> str:
+    """The variant's id in a bundle."""
+    return f"{variant.target}-{variant.compression}"
+
+
+def _entry(made: Made, recipe: Recipe, samples: Samples | None, layout: str | None) -> NewVariant:
+    variant, proof = made.variant, made.variant.verification
+    inputs = tuple(_tensor(edge, _moved(layout, edge)) for edge in made.edges.inputs)
+    outputs = tuple(_tensor(edge, None) for edge in made.edges.outputs)
+    parameters = {"ranges": recipe.ranges, "weights": recipe.weights} if recipe.name == "int8" else {}
+    return NewVariant(
+        id=variant_id(variant),
+        target=variant.target,
+        compression=variant.compression,
+        artifact=made.written.path,
+        inputs=inputs,
+        outputs=outputs,
+        companions=made.written.companions,
+        golden=[] if samples is None or not proof.verified else _golden(made.edges, samples),
+        tolerance=_tolerance(made),
+        recipe=parameters,
+        verified=proof.verified,
+        judged_by=f"{proof.by} against the {proof.against}" if proof.verified else "",
+        emulated=bool(proof.label),
+        min_runtime=variant.min_runtime,
+        notes=variant.notes,
+    )
+
+
+def _golden(edges: Edges, samples: Samples) -> list[tuple[dict[str, Array], dict[str, Array]]]:
+    """The first samples as the artifact takes them, and what it gives for them, by the model's names."""
+    vectors: list[tuple[dict[str, Array], dict[str, Array]]] = []
+    held = 0
+    for sample in samples.feeds[:GOLDEN_VECTORS]:
+        held += sum(array.nbytes for array in sample.values())
+        if vectors and held > GOLDEN_BYTES:
+            break
+        given = {edge.name: edge.enter(sample[edge.name]) for edge in edges.inputs}
+        results = edges.engine.run({edge.spec.name: given[edge.name] for edge in edges.inputs})
+        vectors.append((given, {edge.name: results[edge.spec.name] for edge in edges.outputs}))
+    return vectors
+
+
+def _tolerance(made: Made) -> Tolerance:
+    """How far a device may be from the golden outputs.
+
+    Float variants: the recipe's own tolerance. Integer kernels differ by one LSB a layer between CPUs: allowed is half
+    of what quantization itself moved the outputs (the amplitude of the 6 dB that the recipe's contract asks), and two
+    LSB of the output at least.
+    """
+    variant = made.variant
+    if variant.compression == "fp16":
+        return Tolerance(relative=FLOAT16)
+    if variant.compression in ("fp32", "int8-weights"):
+        return Tolerance(relative=FLOAT32)
+    moved = max((error.max_abs for error in variant.verification.to_source), default=0.0) / 2
+    absolute = 0.0
+    for edge, value in zip(made.edges.outputs, made.edges.graph_outputs, strict=True):
+        scale = output_scale(value)
+        step = 0.0 if scale is None else 2 * scale[0]
+        # An output that the artifact holds as integers is compared as integers.
+        absolute = max(absolute, max(moved, step) / (edge.scale or 1.0))
+    return Tolerance(absolute=absolute, relative=FLOAT32)
+
+
+def _tensor(edge: Edge, layout: str | None) -> Tensor:
+    zero_point = None if edge.scale is None else edge.zero_point
+    return Tensor(edge.spec.name, edge.spec.dtype, edge.spec.shape, layout, edge.scale, zero_point)
+
+
+def _layout(work: Work) -> str | None:
+    """The axis order of the model's input where the user's preprocessing knows it."""
+    specs = model_specs(list(work.bound.graph.inputs))
+    if work.preprocess is None or len(specs) != 1:
+        return None
+    try:
+        return work.preprocess.fit(specs[0].shape, specs[0].dtype).layout
+    except FeedError:
+        return None
+
+
+def _moved(layout: str | None, edge: Edge) -> str | None:
+    if layout is None or edge.permutation is None:
+        return layout
+    return "".join(layout[axis] for axis in edge.permutation)
+
+
+def _measured(variant: Variant) -> VariantMeasurements:
+    taken = variant.latency
+    latencies: tuple[Latency, ...] = ()
+    if taken is not None:
+        row = Latency(
+            engine=taken.engine.split()[0],
+            machine=taken.machine,
+            threads=taken.threads,
+            runs=taken.runs,
+            p50_ms=taken.p50,
+            p95_ms=taken.p95,
+            p99_ms=taken.p99,
+        )
+        latencies = (row,)
+    return VariantMeasurements(
+        accuracy=None if variant.accuracy is None else variant.accuracy.value,
+        agreement=variant.verification.agreement,
+        latencies=latencies,
+        facts={
+            "gzip_bytes": variant.gzip_bytes,
+            "accuracy": encode(variant.accuracy),
+            "verification": encode(variant.verification),
+        },
+    )
+
+
+def _tools(source_format: str) -> dict[str, str]:
+    names = TOOLS if source_format == "onnx" else (*TOOLS, *READERS)
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _date() -> str:
+    """Now, or what `SOURCE_DATE_EPOCH` says is now."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    moment = datetime.datetime.now(datetime.UTC)
+    if epoch is not None and epoch.isdigit():
+        moment = datetime.datetime.fromtimestamp(int(epoch), datetime.UTC)
+    return moment.replace(microsecond=0).isoformat()

@@ -1,0 +1,249 @@
+"""What a device would do, done here: run a bundle or an artifact on inputs, and measure how fast it is.
+
+The runtime does the work; this module reads the inputs and reports.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from haversack.convert import latency
+from haversack.convert.data import open_data
+from haversack.convert.errors import DataError, UsageError
+from haversack.convert.report import REFERENCE_EVALUATED, Bench, Benched, Output, Ran
+from haversack.convert.verify.execute import joined, silent
+from haversack.runtimes import Model, load, open_bundle
+from haversack.runtimes.bundle import SUFFIX
+from haversack.runtimes.engines import Array, engine_name
+from haversack.runtimes.errors import EngineError, FeedError
+from haversack.runtimes.preprocess import Preprocess
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
+
+Progress = Callable[[float, str], None]
+
+COLD_START = """
+import json, resource, sys, time
+begun = float(sys.argv[3])
+import numpy as np
+from haversack.runtimes import load
+opened = time.time()
+model = load(sys.argv[1], variant=sys.argv[2] or None)
+feeds = {
+    spec.name: np.zeros([size if isinstance(size, int) else 1 for size in spec.shape], spec.dtype)
+    for spec in model.inputs
+}
+model(feeds)
+now = time.time()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps([(now - begun) * 1e3, (now - opened) * 1e3, peak / 1024]))
+"""
+"""Run in a fresh process: the time from its start to its first output, and its peak memory."""
+
+
+def run(
+    artifact: Path,
+    *,
+    input: str | Path,
+    output: Path | None = None,
+    engine: str | None = None,
+    preprocess: str | Preprocess | None = None,
+    top: int = 3,
+    progress: Progress | None = None,
+) -> Ran:
+    """Run a bundle or an artifact on inputs of the user's.
+
+    Args:
+        artifact: A `.haversack`, `.tflite`, `.onnx`, `.ort` or `.mlpackage`.
+        input: An `.npz` named like the inputs (each array one sample or many), or an image.
+        output: Where the outputs are written, an `.npz` by their names, all samples along axis 0.
+        engine: Only this engine, for a bundle.
+        preprocess: How an image becomes the input; by default what the bundle says.
+        top: How many of the best classes are reported for each sample.
+        progress: Hears how far it is.
+
+    Raises:
+        DataError: The input cannot be read or does not fit.
+        EngineError: No engine runs it, or it failed.
+    """
+    if progress is not None:
+        progress(0.0, f"loading {artifact.name}")
+    model = load(artifact, engine=engine)
+    prepare = Preprocess.from_spec(preprocess) if isinstance(preprocess, str) else preprocess or model.preprocess
+    collected: dict[str, list[Array]] = {}
+    count = 0
+    for feeds in _feeds(model, Path(input), prepare):
+        for name, value in model(feeds).items():
+            collected.setdefault(name, []).append(value)
+        count += 1
+    results = {name: joined(values) for name, values in collected.items()}
+    if output is not None:
+        write_npz(output, results)
+    outputs = tuple(
+        Output(name, value.dtype.name, tuple(value.shape), _best(value, model.labels, top))
+        for name, value in results.items()
+    )
+    emulated = model.engine.emulated
+    by = f"{model.engine.name} {model.engine.version}"
+    variant = "" if model.variant is None else f"{model.variant.id} in "
+    return Ran(str(artifact), variant + by, REFERENCE_EVALUATED if emulated else "", count, outputs)
+
+
+def bench(
+    artifacts: Sequence[Path],
+    *,
+    names: Sequence[str],
+    engine: str | None = None,
+    threads: int = 1,
+    runs: int = 500,
+    seconds: float = 5.0,
+    progress: Progress | None = None,
+) -> Bench:
+    """Measure artifacts, and every variant of bundles, on zeros of the input's shape.
+
+    Args:
+        artifacts: Bundles and artifacts.
+        names: What each is called in the report.
+        engine: Only what this engine runs.
+        threads: How many CPU threads one call may use.
+        runs: Timed calls of each, at most.
+        seconds: Time for each, at most.
+        progress: Hears how far it is.
+
+    Raises:
+        UsageError: The engine runs none of them.
+    """
+    found = [row for path, name in zip(artifacts, names, strict=True) for row in _variants(path, name, engine)]
+    if not found:
+        raise UsageError(f"{engine} runs none of {', '.join(names)}")
+    say = progress or silent
+    real = [row for row in found if not emulated(row[0], row[1])]
+    notes = tuple(
+        f"{row[2]}: only emulated here, by the Core ML reference evaluator, whose speed says nothing of a device"
+        for row in found
+        if row not in real
+    )
+    found = real
+    colds = []
+    for index, (path, variant, name) in enumerate(found):
+        say(0.5 * index / len(found), f"cold start of {name}")
+        colds.append(_cold(path, variant))
+    say(0.5, "measuring latency")
+    models = [load(path, variant=variant, threads=threads) for path, variant, _ in found]
+    calls = [_call(model) for model in models]
+    times = latency.interleaved(calls, runs=runs, seconds=seconds) if calls else []
+    rows = [
+        Benched(
+            artifact=name,
+            latency=latency.summary(taken, threads=threads, engine=f"{model.engine.name} {model.engine.version}"),
+            cold_start_ms=cold[0],
+            first_call_ms=cold[1],
+            peak_rss_mb=cold[2],
+        )
+        for (_, _, name), model, taken, cold in zip(found, models, times, colds, strict=True)
+    ]
+    return Bench(tuple(rows), notes)
+
+
+def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write an `.npz`; `numpy.savez` takes names as keywords, and not every output's name can be one."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, value in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
+
+
+def _feeds(model: Model, path: Path, prepare: Preprocess | None) -> list[dict[str, Array]]:
+    """The samples of an `.npz`, or the one of an image."""
+    if path.suffix.lower() in IMAGES:
+        return [_image(model, path, prepare)]
+    if path.suffix.lower() != ".npz":
+        raise DataError(f"{path.name}: --input is an .npz or an image ({', '.join(IMAGES)})")
+    dataset = open_data(path, model.inputs, prepare)
+    return [feeds for feeds, _ in dataset.batches(1)]
+
+
+def _image(model: Model, path: Path, prepare: Preprocess | None) -> dict[str, Array]:
+    if len(model.inputs) != 1:
+        raise DataError(f"{path.name}: an image is one input, and the model has {len(model.inputs)}; give an .npz")
+    if prepare is None:
+        raise DataError(f"{path.name}: say with --preprocess how an image becomes the input")
+    spec = model.inputs[0]
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path.name}: cannot be read as an image: {error}") from None
+    try:
+        value = prepare.fit(spec.shape, spec.dtype).apply(pixels)
+    except FeedError as error:
+        raise DataError(f"{path.name}: {error}") from None
+    return {spec.name: value[None]}
+
+
+def _best(scores: Array, labels: Sequence[str] | None, top: int) -> tuple[tuple[tuple[str, float], ...], ...]:
+    """The best classes of each row of [samples, classes], best first; nothing for another shape."""
+    if scores.ndim != 2 or scores.shape[1] < 2 or scores.dtype.kind not in "fiu":
+        return ()
+    if labels is not None and len(labels) != scores.shape[1]:
+        return ()
+    order = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :top]
+    return tuple(
+        tuple((labels[i] if labels is not None else str(i), float(row[i])) for i in best)
+        for row, best in zip(scores, order, strict=True)
+    )
+
+
+def _variants(path: Path, name: str, engine: str | None) -> list[tuple[Path, str | None, str]]:
+    """Each artifact to be measured: path, variant of a bundle, name."""
+    if path.suffix != SUFFIX:
+        return [(path, None, name)] if engine in (None, engine_name(path)) else []
+    with open_bundle(path) as bundle:
+        return [
+            (path, variant.id, f"{name}:{variant.id}")
+            for variant in bundle.manifest.variants
+            if engine in (None, engine_name(variant.file.path))
+        ]
+
+
+def emulated(path: Path, variant: str | None) -> bool:
+    """Whether what runs this artifact here is not what a device has."""
+    if path.suffix != SUFFIX:
+        artifact = path.name
+    else:
+        with open_bundle(path) as bundle:
+            artifact = bundle.variant(variant or "").file.path
+    if engine_name(artifact) != "coreml":
+        return False
+    import platform
+
+    return platform.system() != "Darwin"
+
+
+def _call(model: Model) -> Callable[[], Mapping[str, Array]]:
+    feeds = {
+        spec.name: np.zeros([size if isinstance(size, int) else 1 for size in spec.shape], spec.dtype)
+        for spec in model.inputs
+    }
+    return lambda: model(feeds)
+
+
+def _cold(path: Path, variant: str | None) -> tuple[float, float, float]:
+    import time
+
+    arguments = [sys.executable, "-P", "-c", COLD_START, str(path), variant or "", repr(time.time())]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise EngineError(f"{path.name}: a fresh process could not run it: {last}")
+    whole, first, peak = json.loads(done.stdout.strip().splitlines()[-1])
+    return whole, first, peak
