@@ -20,7 +20,7 @@ from haversack.convert.compress import Compressed
 from haversack.convert.compress import compress as compress_graph
 from haversack.convert.compress.recipes import RECIPES, RangeRule, Recipe, WeightGranularity
 from haversack.convert.data import Dataset, open_data, synthetic
-from haversack.convert.errors import UnsupportedError, UsageError
+from haversack.convert.errors import UnsupportedError, UsageError, VerificationError
 from haversack.convert.hub import OPSET
 from haversack.convert.hub.shapes import bind_batch
 from haversack.convert.names import default_output, target_of
@@ -333,7 +333,15 @@ def verified(
     static = target.name in STATIC_TARGETS
     model = work.compressed(recipe, static=static).model
     subject = Subject(written.path, target.name, recipe.name, model, written.layers, options, promise)
-    judged = judge(subject, reference, outputs, part(progress, 0.6, 1.0))
+    try:
+        judged = judge(subject, reference, outputs, part(progress, 0.6, 1.0))
+    except VerificationError as failure:
+        if (target.name, recipe.name) != ("coreml", "fp16"):
+            raise
+        from haversack.convert.verify.float16 import repair
+
+        written, judged = repair(target, subject, reference, failure, part(progress, 0.6, 1.0))
+        variant = describe(target, recipe, written, work.compressed(recipe, static=static))
     notes = (*variant.notes, *reference.notes)
     measured = dataclasses.replace(variant, verification=judged.verification, accuracy=judged.accuracy, notes=notes)
     return measured, judged

@@ -185,9 +185,8 @@ def _too_noisy(
 
 
 def executed_by(engine: Engine) -> str:
-    """The engine in words, with what it is where it only emulates a device."""
-    emulated = " reference evaluator" if engine.emulated else ""
-    return f"{engine.name}{emulated} {engine.version}".strip()
+    """The engine in words; an emulating engine's version says that it is one."""
+    return f"{engine.name} {engine.version}"
 
 
 def unverified(samples: Samples | None = None) -> Verification:

@@ -1,0 +1,138 @@
+"""Finds, by measurement, the layers of a float16 artifact that must compute in float32.
+
+A float16 number has eleven significant bits: a logit of 20 is off by up to 0.008 before the softmax turns that into a
+changed probability, and a sum beyond 65504 is lost altogether. Which layers do that depends on the weights and the
+data, so nothing is decided from a list of operators: each group of layers is held in float32 alone, the effect at the
+output is measured on the samples on which plain float16 is worst, and the groups that gain most are kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from haversack.convert.errors import VerificationError
+from haversack.convert.targets import Target, Written
+from haversack.convert.verify.edges import Edges
+from haversack.convert.verify.execute import Progress, run_all
+from haversack.convert.verify.judge import Judged, Subject, judge
+from haversack.convert.verify.reference import Reference
+from haversack.runtimes.engines import Array, open_engine
+
+PROBES = 16
+"""How many of the worst samples a group is measured on."""
+
+GROUPS = 48
+"""At most so many groups of consecutive nodes are measured; a larger graph has longer groups."""
+
+
+def repair(
+    target: Target, subject: Subject, reference: Reference, failure: VerificationError, progress: Progress | None = None
+) -> tuple[Written, Judged]:
+    """Write a float16 artifact again with as few layers in float32 as its contract needs.
+
+    Args:
+        target: One whose `write` heeds `Options.float32_nodes`.
+        subject: The artifact that failed; it is replaced.
+        reference: What the source computes.
+        failure: How it failed.
+        progress: Hears how far it is.
+
+    Returns:
+        What was written, with a note that names the float32 layers; and its judgement.
+
+    Raises:
+        VerificationError: `failure`, where all of it in float32 would fail too.
+    """
+    groups = _groups(subject.model)
+    count = sum(map(len, groups))
+    probe = _worst(reference, _outputs(subject, reference), PROBES)
+    errors = []
+    for index, group in enumerate(groups):
+        if progress is not None:
+            progress(0.6 * index / len(groups), "measuring which layers need float32")
+        attempt, _ = _write(target, subject, frozenset(group))
+        errors.append(_error(probe, _outputs(attempt, probe)))
+    ranked = [groups[index] for index in np.argsort(errors, kind="stable")]
+    for step, kept in enumerate(_doubling(len(ranked))):
+        nodes = frozenset(name for group in ranked[:kept] for name in group)
+        attempt, written = _write(target, subject, nodes)
+        limit = subject.contract.max_relative
+        if limit is not None and not _error(probe, _outputs(attempt, probe)) <= limit:
+            continue
+        try:
+            judged = judge(attempt, reference, None, None if progress is None else _part(progress, step))
+        except VerificationError:
+            continue
+        named = ", ".join(sorted(nodes)[:4]) + (", …" if len(nodes) > 4 else "")
+        note = f"{len(nodes)} of {count} layers compute in float32, since float16 there left the contract: {named}."
+        return dataclasses.replace(written, notes=(*written.notes, note)), judged
+    raise failure
+
+
+def _groups(model: ir.Model) -> list[list[str]]:
+    """Names of the nodes that compute on floats, in execution order, in at most `GROUPS` groups of equal length."""
+    names = [str(node.name) for node in model.graph if node.op_type != "Cast" and _computes(node)]
+    length = max(1, -(-len(names) // GROUPS))
+    return [names[start : start + length] for start in range(0, len(names), length)]
+
+
+def _computes(node: ir.Node) -> bool:
+    return any(value.dtype == ir.DataType.FLOAT for value in node.outputs)
+
+
+def _write(target: Target, subject: Subject, nodes: frozenset[str]) -> tuple[Subject, Written]:
+    options = dataclasses.replace(subject.options, float32_nodes=nodes)
+    shutil.rmtree(subject.path, ignore_errors=True)
+    written = target.write(subject.model, subject.compression, subject.path, options)
+    return dataclasses.replace(subject, layers=written.layers, options=options), written
+
+
+def _outputs(subject: Subject, reference: Reference) -> dict[str, Array]:
+    edges = Edges(open_engine(subject.path), subject.model, subject.options)
+    outputs = run_all(edges.run, reference.samples)
+    return {name: outputs[name].reshape(value.shape) for name, value in reference.source.items()}
+
+
+def _sample_errors(reference: Reference, outputs: dict[str, Array]) -> Array:
+    """The largest relative error of each sample, [samples]; what is not finite counts as infinite."""
+    count = len(reference.samples)
+    worst = np.zeros(count)
+    for name, wanted in reference.source.items():
+        with np.errstate(invalid="ignore", over="ignore"):
+            far = np.abs(wanted.astype(np.float64) - outputs[name]).reshape(count, -1).max(axis=1)
+        worst = np.maximum(worst, np.where(np.isfinite(far), far, np.inf) / max(np.abs(wanted).max(), 1e-6))
+    return worst
+
+
+def _error(reference: Reference, outputs: dict[str, Array]) -> float:
+    return float(_sample_errors(reference, outputs).max())
+
+
+def _worst(reference: Reference, outputs: dict[str, Array], count: int) -> Reference:
+    """The reference on the samples where `outputs` are furthest from it."""
+    total = len(reference.samples)
+    chosen = np.sort(np.argsort(-_sample_errors(reference, outputs), kind="stable")[:count])
+    feeds = tuple(reference.samples.feeds[index] for index in chosen)
+    source = {
+        name: value.reshape(total, -1, *value.shape[1:])[chosen].reshape(-1, *value.shape[1:])
+        for name, value in reference.source.items()
+    }
+    samples = dataclasses.replace(reference.samples, feeds=feeds, labels=None)
+    return dataclasses.replace(reference, samples=samples, source=source)
+
+
+def _doubling(most: int) -> Sequence[int]:
+    """1, 2, 4, … up to and including `most`."""
+    counts = [1]
+    while counts[-1] < most:
+        counts.append(min(2 * counts[-1], most))
+    return counts
+
+
+def _part(progress: Progress, step: int) -> Progress:
+    return lambda fraction, phrase: progress(min(0.99, 0.6 + 0.1 * (step + fraction)), phrase)
