@@ -44,7 +44,7 @@ def files(folder: str) -> st.SearchStrategy[File]:
 
 def arrays(names: list[str]) -> st.SearchStrategy[dict[str, GoldenArray]]:
     array = st.builds(GoldenArray, files("golden"), dtype, st.lists(st.integers(0, 9), max_size=4).map(tuple))
-    return st.fixed_dictionaries({one: array for one in names})
+    return st.fixed_dictionaries(dict.fromkeys(names, array))
 
 
 @st.composite

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from haversack.convert.bundle import write_zip
 from haversack.runtimes import BundleError, EngineError, FeedError, load
-from haversack.runtimes.selection import choose
 from haversack.runtimes.engines import TensorSpec
 from haversack.runtimes.feeds import FeedCheck
 from haversack.runtimes.golden import check_golden
 from haversack.runtimes.manifest import File, Manifest, Tolerance, Variant
 from haversack.runtimes.measurements import Measurements, VariantMeasurements, parse_measurements
+from haversack.runtimes.selection import choose
 
 from .conftest import PROVENANCE, double_bundle, latency, onnx_double
 from .test_bundle import members
@@ -91,7 +91,7 @@ def test_a_symbolic_dimension_is_the_same_in_all_inputs() -> None:
 
     check(feeds((3, 2), (3, 5, 5)))
     for b in [(2, 5, 5), (3, 5, 4)]:
-        with pytest.raises(FeedError, match="input b: expected int32.*, where n is 3"):
+        with pytest.raises(FeedError, match=r"input b: expected int32.*, where n is 3"):
             check(feeds((3, 2), b))
 
 
@@ -220,7 +220,8 @@ def test_a_package_is_extracted_and_removed(tmp_path: Path, monkeypatch: pytest.
     del model
     assert list(temporary.iterdir()) == []
 
-    def failing(folder: Path, threads: int) -> None:
+    def failing(_: Path, *, threads: int) -> None:
+        assert threads == 1
         raise EngineError("no")
 
     monkeypatch.setattr(module, "open_engine", failing)

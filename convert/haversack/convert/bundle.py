@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-
 from haversack.convert.errors import UsageError
 from haversack.convert.publish import check_output, private_folder, publish
 from haversack.runtimes.bundle import MANIFEST, MEASUREMENTS, SUFFIX, open_bundle
@@ -202,7 +200,7 @@ def _add_path(path: Path, members: dict[str, bytes]) -> File:
 
 def _add_array(array: Array, members: dict[str, bytes]) -> GoldenArray:
     """Add one array of a golden vector, named after its content, so that variants share their inputs."""
-    content = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+    content = array.astype(array.dtype.newbyteorder("<")).tobytes()  # in C order, whatever the array's own
     digest = sha256(content).hexdigest()
     path = f"golden/{digest[:32]}.bin"
     members[path] = content

@@ -11,13 +11,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from haversack.runtimes.bundle import SUFFIX, Bundle, open_bundle
-from haversack.runtimes.selection import choose, runnable
 from haversack.runtimes.engines import TensorSpec, engine_name, open_engine
 from haversack.runtimes.errors import BundleError, EngineError, FeedError, HaversackError
 from haversack.runtimes.golden import Check
 from haversack.runtimes.manifest import Manifest, Variant
 from haversack.runtimes.model import Model, open_variant
 from haversack.runtimes.preprocess import Preprocess
+from haversack.runtimes.selection import choose, runnable
 
 
 def load(

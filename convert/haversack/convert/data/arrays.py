@@ -95,12 +95,12 @@ class ArrayDataset(Dataset):
     def _rows(self, name: str, start: int, stop: int) -> Array:
         array, step = self._arrays[name], self._step[name]
         if step == 0:
-            return np.ascontiguousarray(array[start])
+            return np.array(array[start], order="C")
         rows = array[start * step : stop * step]
         if name in self._preprocess:
             prepare = self._preprocess[name]
             return np.stack([prepare.apply(row) for row in rows])
-        return np.ascontiguousarray(rows)
+        return np.array(rows, order="C")
 
 
 def open_npz(path: Path, inputs: Sequence[TensorSpec], preprocess: Preprocess | None) -> ArrayDataset:
@@ -110,9 +110,10 @@ def open_npz(path: Path, inputs: Sequence[TensorSpec], preprocess: Preprocess | 
         DataError: It is damaged, holds pickled objects, or its arrays do not fit the inputs.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path.name}: a single array; save it by name: np.savez(..., {inputs[0].name}=array)")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise DataError(f"{path.name}: a single array; save it by name: np.savez(..., {inputs[0].name}=array)")
+        with archive:
             wanted = {spec.name for spec in inputs} | {LABEL}
             arrays = {name: archive[name] if name in wanted else np.empty(0) for name in archive.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -155,7 +156,7 @@ def check_sample(
                 f"found {array.dtype.name} {spell(array.shape)}; {_remedy(array, spec)}"
             )
         _check_array(array if spec.shape else array[None], spec, source)
-        feeds[spec.name] = np.ascontiguousarray(array)
+        feeds[spec.name] = np.array(array, order="C")
     if label is None:
         return feeds, None
     rows = max((len(array) for array in feeds.values() if array.ndim), default=1)

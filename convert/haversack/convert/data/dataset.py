@@ -92,7 +92,7 @@ def describe(spec: TensorSpec) -> str:
 def update_with_arrays(digest: hashlib._Hash, arrays: Mapping[str, Array]) -> None:
     """Add the names, dtypes, shapes and little-endian bytes of arrays to a hash, in the order of their names."""
     for name in sorted(arrays):
-        value = np.ascontiguousarray(arrays[name])
+        value = np.asarray(arrays[name], order="C")
         value = value.astype(value.dtype.newbyteorder("<"), copy=False)
         digest.update(f"{name}\0{value.dtype.name}\0{value.shape}\0".encode())
         digest.update(value.tobytes())

@@ -155,6 +155,9 @@ class ZipFiles:
         except (OSError, zipfile.BadZipFile, ValueError) as error:
             raise DataError(f"{path.name}: not a readable zip: {error}") from None
         self._members = {info.filename: info for info in self._zip.infolist() if not info.is_dir()}
+        unsafe = next((name for name in self._members if name.startswith("/") or ".." in name.split("/")), None)
+        if unsafe is not None:
+            raise DataError(f"{path.name}: unsafe name in the zip: {unsafe!r}")
 
     def names(self) -> list[str]:
         """Every member that is a file."""
