@@ -44,6 +44,7 @@ import pytest
 
 from haversack.runtimes.engines.coreml import Evaluator, read_package
 from haversack.runtimes.engines.coreml.program import Feature, Operation
+from haversack.runtimes.errors import EngineError
 
 
 @dataclass
@@ -115,7 +116,10 @@ def install(plugin: Conformance) -> None:
             evaluator = model._haversack = Evaluator(read_package(Path(model.package_path)), model.function_name)
         if plugin.current is not None and plugin.current.precision == "fp32" and _has_float16(evaluator):
             plugin.current.precision = "mixed"
-        outputs = evaluator.run(_feeds(evaluator, data), state=state)
+        try:
+            outputs = evaluator.run(_feeds(evaluator, data), state=state)
+        except EngineError as error:  # Core ML's own kind of error, which some tests expect
+            raise RuntimeError(f"Unable to compute the prediction using ML Program: {error}") from error
         # Core ML has no scalar outputs: it gives arrays of one element.
         return {n: v.reshape(1) if isinstance(v, np.ndarray) and v.ndim == 0 else v for n, v in outputs.items()}
 

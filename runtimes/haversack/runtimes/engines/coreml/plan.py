@@ -98,6 +98,7 @@ class _Compiler:
         steps = []
         self.defined.update(item.name for item in block.inputs)
         for operation in block.operations:
+            self.defined.update(output.name for output in operation.outputs if operation.type not in self.ops)
             if operation.type == "const":
                 if len(operation.outputs) == 1 and "val" in operation.attributes:
                     self.constants[operation.outputs[0].name] = operation.attributes["val"].value

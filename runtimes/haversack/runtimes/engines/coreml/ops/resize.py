@@ -81,11 +81,22 @@ def resize_nearest_neighbor(x: Array, target_size_height: int, target_size_width
 
 @op("upsample_bilinear")
 def upsample_bilinear(
-    x: Array, scale_factor_height: float = 1, scale_factor_width: float = 1, align_corners: bool = True
+    x: Array,
+    scale_factor_height: float = 1,
+    scale_factor_width: float = 1,
+    align_corners: bool = True,
+    half_pixel_centers: bool | None = None,
 ) -> Any:
-    """Resize the last two dimensions to floor(size * factor), interpolating linearly."""
+    """Resize the last two dimensions to floor(size * factor), interpolating linearly.
+
+    `half_pixel_centers` is the opposite of `align_corners` unless given (iOS 16); without either, samples start at 0.
+    """
+    half = not align_corners if half_pixel_centers is None else half_pixel_centers
+    if align_corners and half:
+        raise EngineError("upsample_bilinear cannot align corners and use half-pixel centres at once")
+    mode = "STRICT_ALIGN_CORNERS" if align_corners else "UNALIGN_CORNERS" if half else "DEFAULT"
     sizes = (_scaled(x.shape[-2], scale_factor_height), _scaled(x.shape[-1], scale_factor_width))
-    return _linear(x, sizes, "STRICT_ALIGN_CORNERS" if align_corners else "UNALIGN_CORNERS")
+    return _linear(x, sizes, mode)
 
 
 @op("upsample_nearest_neighbor", moves=True)
@@ -107,7 +118,11 @@ def resize(
     interpolation_mode: str = "LINEAR",
     sampling_mode: str = "DEFAULT",
 ) -> Any:
-    """Resize the last `resized_dims` dimensions to the last entries of `shape`; a 0 there keeps the size of x."""
+    """Resize the last `resized_dims` dimensions to the last entries of `shape`; a 0 there keeps the size of x.
+
+    The nearest element is the one at the sample's position rounded, halves upward; `resize_nearest_neighbor` rounds
+    down instead.
+    """
     sizes = tuple(
         wanted or x.shape[x.ndim - resized_dims + i] for i, wanted in enumerate(shape[len(shape) - resized_dims :])
     )
@@ -118,8 +133,7 @@ def resize(
         raise EngineError(f"resize has no interpolation mode {interpolation_mode}")
     for axis, size in zip(range(-len(sizes), 0), sizes, strict=True):
         points = grid_points(x.shape[axis], size, sampling_mode)
-        chosen = np.floor(points) if sampling_mode == "DEFAULT" else np.floor(points + 0.5)
-        x = np.take(x, chosen.astype(np.int64), axis=axis)
+        x = np.take(x, np.floor(points + 0.5).astype(np.int64), axis=axis)
     return x
 
 
