@@ -69,7 +69,7 @@ def _forgive_optimizer_slots() -> None:
     import tensorflow as tf
     from tensorflow.python.trackable import autotrackable
 
-    def add_slot(_: object, var: Any, *_rest: object) -> Any:
+    def add_slot(_: object, var: Any, **_options: object) -> Any:
         return tf.Variable(tf.zeros_like(var), trainable=False)
 
     autotrackable.AutoTrackable.add_slot = add_slot

@@ -1,0 +1,123 @@
+"""What one `haversack convert` costs from a fresh process, its worker included.
+
+    python -m benchmarks.fresh_process
+
+converts ResNet8 (from its Keras file, read once beforehand into an `.onnx`) and a MobileNetV2 of 224 x 224 with random
+weights, to TFLite, without and with verification. CPU is user + system of the command and its worker, as the kernel
+accounts them to `wait4`. Memory is the peak resident size of the largest process plus that of the waiting
+command line (measured on `haversack --version`), an upper bound of what both held at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one process and those it waited for took.
+
+    Attributes:
+        cpu: User and system seconds.
+        wall: Seconds.
+        peak: Resident MiB of the largest of them.
+    """
+
+    cpu: float
+    wall: float
+    peak: float
+
+
+def cost(arguments: list[str]) -> Cost:
+    """Run a command to its end; an exit code other than 0 ends the benchmark."""
+    start = time.perf_counter()
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    said = process.stderr.read().decode()
+    _, status, used = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}: {said}")
+    return Cost(used.ru_utime + used.ru_stime, wall, used.ru_maxrss / 1024)
+
+
+def resnet8(folder: Path) -> Path:
+    """MLPerf Tiny's ResNet8 as `.onnx`."""
+    import onnx_ir as ir
+
+    from haversack.convert.sources import read
+
+    path = folder / "resnet8.onnx"
+    ir.save(read(DATA / "mlperf_tiny" / "resnet8.h5").model, path)
+    return path
+
+
+def mobilenet_v2(folder: Path) -> Path:
+    """MobileNetV2 as `keras.applications` builds it, with random weights and normalisation statistics, as `.onnx`."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+    import onnx_ir as ir
+
+    from haversack.convert.sources import read
+
+    keras.utils.set_random_seed(0)
+    model = keras.applications.MobileNetV2(weights=None, classifier_activation=None)
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            size = layer.gamma.shape[0]
+            layer.set_weights(
+                [
+                    rng.uniform(0.5, 1.5, size),
+                    rng.normal(0, 0.1, size),
+                    rng.normal(0, 0.1, size),
+                    rng.uniform(0.5, 1.5, size),
+                ]
+            )
+    saved, path = folder / "mobilenet_v2.keras", folder / "mobilenet_v2.onnx"
+    model.save(saved)
+    ir.save(read(saved).model, path)
+    return path
+
+
+def main() -> None:
+    """Run the command line above."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    runs = parser.parse_args().runs
+    haversack = str(Path(sys.executable).with_name("haversack"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        parent = cost([haversack, "--version"]).peak
+        print(f"{'':44s} CPU-s (median, min-max)   wall s   peak MiB")
+        for make in (resnet8, mobilenet_v2):
+            model = make(folder)
+            for target, suffix in (("tflite", ".tflite"), ("onnx", ".onnx"), ("coreml", ".mlpackage")):
+                for flags in (["--no-verify"], []):
+                    command = [haversack, "convert", str(model), "--to", target, "--force", *flags]
+                    taken = [cost([*command, "-o", str(folder / f"out{suffix}")]) for _ in range(runs)]
+                    cpu = [one.cpu for one in taken]
+                    print(
+                        f"{model.stem:13s} {target:7s} {'not verified' if flags else 'verified':22s} "
+                        f"{statistics.median(cpu):6.2f} ({min(cpu):.2f}-{max(cpu):.2f}) "
+                        f"{statistics.median(one.wall for one in taken):14.2f} "
+                        f"{max(one.peak for one in taken) + parent:10.0f}",
+                        flush=True,
+                    )
+
+
+if __name__ == "__main__":
+    main()
