@@ -22,11 +22,40 @@ from haversack.convert.targets.coreml import TARGET
 from haversack.convert.targets.coreml.ops import register
 from haversack.runtimes.engines import open_engine
 
-EVERYTHING_AFTER_THE_FIRST = """
-    BatchNormalization Clip Conv ConvTranspose CumSum DequantizeLinear Expand Gemm InstanceNormalization OneHot PRelu Pad
-    QuantizeLinear Reshape Resize Slice Split Squeeze Tile TopK Trilu Unsqueeze ReduceL1 ReduceL2 ReduceLogSum
-    ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare
-""".split()
+EVERYTHING_AFTER_THE_FIRST = (
+    "BatchNormalization",
+    "Clip",
+    "Conv",
+    "ConvTranspose",
+    "CumSum",
+    "DequantizeLinear",
+    "Expand",
+    "Gemm",
+    "InstanceNormalization",
+    "OneHot",
+    "PRelu",
+    "Pad",
+    "QuantizeLinear",
+    "Reshape",
+    "Resize",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "TopK",
+    "Trilu",
+    "Unsqueeze",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+)
 """Operators whose first input alone is an activation: the others are baked."""
 
 RIGHT_WHEN_WRITTEN = 680

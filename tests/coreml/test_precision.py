@@ -7,6 +7,8 @@ import onnx
 import pytest
 from onnx.helper import make_node
 
+from haversack.convert.errors import UsageError
+
 RNG = np.random.default_rng(11)
 X = RNG.normal(size=(1, 3, 8, 8)).astype(np.float32)
 W = RNG.normal(scale=0.2, size=(4, 3, 3, 3)).astype(np.float16)
@@ -83,3 +85,8 @@ def test_float16_inputs_and_outputs_stay_so(bench) -> None:
 
     engine = open_engine(written.path)
     assert {spec.dtype for spec in (*engine.inputs, *engine.outputs)} == {"float16"}
+
+
+def test_an_unknown_node_is_a_usage_error(bench) -> None:
+    with pytest.raises(UsageError, match="nowhere"):
+        bench.agree(NODES, {"x": X}, constants={"w_fp16": W}, recipe="fp16", float32_nodes=frozenset({"nowhere"}))

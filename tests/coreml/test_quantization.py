@@ -169,3 +169,12 @@ def test_blocked_and_wide_quantization_is_refused(bench, build) -> None:
     assert "one scale a channel" in blocked
     assert "int16" in wide
     assert "int16" in again
+
+
+def test_a_quantized_scalar_constant(bench) -> None:
+    constants = {"c_quantized": np.int8(-7), "scale": np.float32(0.03), "zero": np.int8(4)}
+    nodes = [
+        make_node("DequantizeLinear", ["c_quantized", "scale", "zero"], ["c"]),
+        make_node("Add", ["x", "c"], ["y"]),
+    ]
+    bench.agree(nodes, {"x": X}, constants=constants)

@@ -102,9 +102,10 @@ def test_pad(bench, dtype, mode, pads) -> None:
         constants = {"pads": ints(*pads), "value": np.array(True if dtype is np.bool_ else 7, dtype)}
     else:
         constants = {"pads": ints(*pads)}
-    reference = dtype is np.bool_ and mode != "constant"  # onnxruntime has no such kernel, onnx no negative pads
-    if reference and min(pads) < 0:
-        pytest.skip("nothing independent to compare with")
+    # onnxruntime has no such kernel for booleans, and onnx's own implementation no negative pads: they are cut before.
+    reference = dtype is np.bool_ and mode != "constant"
+    if reference:
+        constants["pads"] = np.maximum(constants["pads"], 0)
     node = make_node("Pad", ["x", *constants], ["y"], mode=mode)
     bench.agree([node], {"x": x}, constants=constants, tolerance=0, reference=reference)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from haversack.convert.errors import Blocker, UnsupportedError
+from haversack.convert.errors import Blocker, UnsupportedError, UsageError
 from haversack.convert.hub import attributes
 from haversack.convert.targets.coreml.builder import MAX_RANK, Builder, NeedsFloat32, Value, Var
 from haversack.convert.targets.coreml.names import identifier
@@ -72,6 +72,9 @@ def lower(model: ir.Model, ios: int, *, half: bool = False, float32_nodes: froze
         ios: Deployment target: 16, 17 or 18.
         half: Compute in float16.
         float32_nodes: Names of hub nodes that compute in float32 all the same.
+
+    Raises:
+        UsageError: One of them is not in the graph.
     """
     return _Driver(model, ios, half=half, float32_nodes=float32_nodes).run()
 
@@ -91,6 +94,9 @@ class _Driver:
     def run(self) -> Lowered:
         from coremltools.converters.mil.mil import Function, Program
 
+        unknown = self.float32_nodes - {str(node.name) for node in self.graph}
+        if unknown:
+            raise UsageError(f"there is no node {min(unknown)!r} to compute in float32")
         placeholders = self._placeholders()
         self._check_outputs()
         if not all(_static(value) for value in self.graph.inputs):

@@ -12,10 +12,10 @@ lowers = LOWERINGS.lowers
 FAMILIES = (
     "activation",
     "cast",
-    "compare",
     "conv",
     "elementwise",
     "indexing",
+    "logic",
     "matmul",
     "normalization",
     "pad",
@@ -25,7 +25,6 @@ FAMILIES = (
     "resize",
     "shape",
     "slicing",
-    "sort",
 )
 
 

@@ -160,3 +160,19 @@ def acosh(b: Builder, x: Value) -> Var:
     """log(x + sqrt(x - 1) · sqrt(x + 1)): the product of roots keeps precision near 1, where x² - 1 cancels."""
     root = b.op("mul", x=b.op("sqrt", x=b.op("sub", x=x, y=1.0)), y=b.op("sqrt", x=b.op("add", x=x, y=1.0)))
     return b.op("log", x=b.op("add", x=x, y=root), epsilon=0.0)
+
+
+@lowers("IsNaN")
+def is_nan(b: Builder, x: Value) -> Var:
+    """NaN is the one number that differs from itself."""
+    return b.op("not_equal", x=x, y=x)
+
+
+@lowers("IsInf")
+def is_inf(b: Builder, x: Value, *, detect_negative: int = 1, detect_positive: int = 1) -> Var:
+    """Comparison with infinity."""
+    if detect_negative and detect_positive:
+        return b.op("equal", x=b.op("abs", x=x), y=np.inf)
+    if detect_positive:
+        return b.op("equal", x=x, y=np.inf)
+    return b.op("equal", x=x, y=-np.inf if detect_negative else np.nan)

@@ -1,4 +1,4 @@
-"""Reductions over axes."""
+"""Reductions over axes, running sums, and the largest entries."""
 
 from __future__ import annotations
 
@@ -118,3 +118,27 @@ def cumulative_sum(b: Builder, x: Value, axis: Value, *, exclusive: int = 0, rev
     wide(b, x)
     where = b.integers(axis, "axis")[0] % x.rank
     return b.op("cumsum", x=x, axis=where, exclusive=bool(exclusive), reverse=bool(reverse))
+
+
+@lowers("TopK")
+def top_k(
+    b: Builder,
+    x: Value,
+    k: Value,
+    *,
+    axis: int = -1,
+    largest: int = 1,
+    sorted: int = 1,
+) -> tuple[Var, ...]:
+    """The k largest or smallest entries along one axis, and their indices."""
+    return tuple(
+        b.op(
+            "topk",
+            x=x,
+            k=b.integers(k, "k")[0],
+            axis=axis % x.rank,
+            ascending=not largest,
+            sort=bool(sorted),
+            return_indices=True,
+        )
+    )

@@ -53,19 +53,3 @@ def where(b: Builder, condition: Value, x: Value, y: Value) -> Var:
     if np.broadcast_shapes(x.shape, y.shape) != shape:
         chosen = b.expand(chosen, shape)
     return b.op("select", cond=condition, a=chosen, b=y)
-
-
-@lowers("IsNaN")
-def is_nan(b: Builder, x: Value) -> Var:
-    """NaN is the one number that differs from itself."""
-    return b.op("not_equal", x=x, y=x)
-
-
-@lowers("IsInf")
-def is_inf(b: Builder, x: Value, *, detect_negative: int = 1, detect_positive: int = 1) -> Var:
-    """Comparison with infinity."""
-    if detect_negative and detect_positive:
-        return b.op("equal", x=b.op("abs", x=x), y=np.inf)
-    if detect_positive:
-        return b.op("equal", x=x, y=np.inf)
-    return b.op("equal", x=x, y=-np.inf if detect_negative else np.nan)
