@@ -134,7 +134,11 @@ def add_values(s: Sketch, x: str) -> str | None:
         return len(other) <= len(shape) and all(a in (1, b) for a, b in zip(other[::-1], shape[::-1], strict=False))
 
     others = [name for name, other in s.shapes.items() if fits(other) and name not in s.kinds]
-    pair = [x, s.one_of(others)]
+    smaller = [name for name in others if len(s.shapes[name]) < len(shape)]
+    if not smaller and s.one_of([True, False]):
+        low = s.add("ReduceMax", [x, s.ints([0])], shape[1:], keepdims=0)
+        smaller = [low]
+    pair = [x, s.one_of(smaller if smaller and s.one_of([True, True, False]) else others)]
     return s.clip(s.add("Add", pair if s.one_of([True, False]) else pair[::-1], shape))
 
 
@@ -395,6 +399,21 @@ AFTER_ROUNDING = [unary, transpose, reshape, flatten, squeeze, gather, slice_, p
 
 
 @st.composite
+def between_convolutions(draw: st.DrawFn, rule: Callable[[Sketch, str], str | None]) -> tuple[Sketch, list[str]]:
+    """A convolution, one rule, and another convolution where one fits."""
+    s = Sketch(draw)
+    shape = (draw(st.sampled_from([1, 2])), 2, *draw(st.sampled_from([(3, 4), (2, 2), (1, 3), (4,), (2, 1, 2)])))
+    x = conv(s, s.input(shape))
+    assert x is not None
+    y = rule(s, x)
+    if y is None or not s.shapes[y]:
+        return s, [x]
+    if len(s.shapes[y]) in (3, 4, 5) and y not in s.inexact:
+        y = conv(s, y) or y
+    return s, [y]
+
+
+@st.composite
 def sketches(draw: st.DrawFn) -> tuple[Sketch, list[str]]:
     s = Sketch(draw)
     rank = draw(st.sampled_from([4, 4, 4, 3, 5]))
@@ -403,7 +422,7 @@ def sketches(draw: st.DrawFn) -> tuple[Sketch, list[str]]:
     last = s.input(shape)
     if draw(st.booleans()):
         s.input((shape[0], *shape[2:], shape[1]))
-    for _ in range(draw(st.integers(1, 12))):
+    for _ in range(draw(st.integers(draw(st.sampled_from([1, 6])), 14))):
         x = draw(st.sampled_from([last, last, *s.shapes]))
         if s.kinds.get(x):
             continue

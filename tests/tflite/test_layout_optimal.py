@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from random import Random
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from hypothesis import HealthCheck, given, note, settings
-from hypothesis import strategies as st
+import pytest
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from haversack.convert.targets.tflite.layout import CHANNELS_LAST, assign
@@ -50,18 +50,18 @@ def cheapest(model: ir.Model, io_layout: str) -> tuple[int, int] | None:
     return min(costs)
 
 
-@st.composite
-def graphs(draw: st.DrawFn) -> onnx.ModelProto:
+def random_graph(seed: int) -> onnx.ModelProto:
     """Images of one shape through convolutions, free operators, pinned ones and Transposes, with branches."""
+    random = Random(seed)
     nodes: list[onnx.NodeProto] = []
     constants = [numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "w")]
     images, others = ["x"], []  # [2, 3, 4, 5], and anything of other shapes
-    if draw(st.booleans()):
+    if random.random() < 0.5:
         nodes.append(helper.make_node("Transpose", ["y"], ["y_first"], "first", perm=[0, 3, 1, 2]))
         images.append("y_first")
-    for number in range(draw(st.integers(1, 8))):
-        x, out = draw(st.sampled_from(images[-3:])), f"v{number}"
-        kind = draw(st.sampled_from(["Conv", "Conv", "Relu", "Add", "Add", "there and back", "pinned", "half", "away"]))
+    for number in range(random.randint(3, 9)):
+        x, out = random.choice(images[-3:]), f"v{number}"
+        kind = random.choice(["Conv", "Conv", "Relu", "Add", "Add", "there and back", "pinned", "half", "away"])
         name = f"n{number}"
         images.append(out)
         if kind == "Conv":
@@ -69,7 +69,7 @@ def graphs(draw: st.DrawFn) -> onnx.ModelProto:
         elif kind == "Relu":
             nodes.append(helper.make_node("Relu", [x], [out], name))
         elif kind == "Add":
-            nodes.append(helper.make_node("Add", [x, draw(st.sampled_from(images[:-1]))], [out], name))
+            nodes.append(helper.make_node("Add", [x, random.choice(images[:-1])], [out], name))
         elif kind == "pinned":  # Einsum keeps the logical order of its axes
             nodes.append(helper.make_node("Einsum", [x], [out], name, equation="nchw->nchw"))
         elif kind == "half":
@@ -80,14 +80,14 @@ def graphs(draw: st.DrawFn) -> onnx.ModelProto:
                 helper.make_node("Concat", [f"{out}_c", f"{out}_a", f"{out}_b"], [out], f"{name}_join", axis=1)
             )
         else:
-            perm = draw(st.sampled_from([[0, 2, 3, 1], [0, 2, 3, 1], [0, 3, 1, 2], [0, 2, 1, 3]]))
+            perm = random.choice([[0, 2, 3, 1], [0, 2, 3, 1], [0, 3, 1, 2], [0, 2, 1, 3]])
             nodes.append(helper.make_node("Transpose", [x], [f"{out}_t"], f"{name}_away", perm=perm))
-            nodes.append(helper.make_node(draw(st.sampled_from(["Relu", "Softmax"])), [f"{out}_t"], [f"{out}_r"], name))
+            nodes.append(helper.make_node(random.choice(["Relu", "Softmax"]), [f"{out}_t"], [f"{out}_r"], name))
             back = [perm.index(axis) for axis in range(4)]
             if kind == "away":
                 others.append(f"{out}_r")
             nodes.append(helper.make_node("Transpose", [f"{out}_r"], [out], f"{name}_back", perm=back))
-    outputs = list(dict.fromkeys([images[-1], *draw(st.lists(st.sampled_from(images + others), max_size=2))]))
+    outputs = list(dict.fromkeys([images[-1], *random.sample(images + others, k=random.randint(0, 1))]))
     outputs = [name for name in outputs if name not in ("x", "y")] or outputs
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3, 4, 5])]
     inputs.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 4, 5, 3]))
@@ -97,14 +97,19 @@ def graphs(draw: st.DrawFn) -> onnx.ModelProto:
     return shape_inference.infer_shapes(model, strict_mode=True)
 
 
-@given(graphs(), st.sampled_from(["keep", "channels-last"]))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_no_labelling_costs_less(proto: onnx.ModelProto, io_layout: Any) -> None:
-    model = ir.from_proto(proto)
-    least = cheapest(model, io_layout)
-    if least is None:
-        return
-    note(onnx.printer.to_text(proto))
-    layout = assign(model, io_layout)
-    assert moved(layout.model) == least
-    assert (layout.bytes, len(layout.transposes)) == least
+@pytest.mark.slow
+@pytest.mark.parametrize("io_layout", ["keep", "channels-last"])
+def test_no_labelling_costs_less(io_layout: Any) -> None:
+    tried = crowded = 0
+    for seed in range(250):
+        proto = random_graph(seed)
+        model = ir.from_proto(proto)
+        least = cheapest(model, io_layout)
+        if least is None:
+            crowded += 1
+            continue
+        layout = assign(model, io_layout)
+        assert (layout.bytes, len(layout.transposes)) == least, onnx.printer.to_text(proto)
+        assert moved(layout.model) == least
+        tried += 1
+    assert tried >= 100, f"{crowded} graphs had too many labellings to try"

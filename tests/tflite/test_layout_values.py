@@ -134,6 +134,14 @@ def test_random_graphs_compute_the_same(case: tuple[Any, list[str]], io_layout: 
     check(model, sketch.inputs, sketch.inexact, io_layout)
 
 
+@pytest.mark.parametrize("rule", dict.fromkeys(sketches.SPATIAL + sketches.FREE), ids=lambda rule: rule.__name__)
+@given(st.data())
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_each_operator_between_convolutions_computes_the_same(rule: Any, data: st.DataObject) -> None:
+    sketch, outputs = data.draw(sketches.between_convolutions(rule))
+    check(sketch.model(outputs), sketch.inputs, sketch.inexact)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["squeezenet", "shufflenet", "inception_v2", "resnet50", "densenet121"])
 def test_real_networks_compute_the_same(name: str) -> None:
