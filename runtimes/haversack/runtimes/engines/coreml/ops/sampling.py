@@ -25,7 +25,7 @@ def crop_resize(
     sampling_mode: str = "DEFAULT",
     pad_value: float = 0.0,
 ) -> Any:
-    """Cut boxes out of the images and resize each, interpolating linearly.
+    """Cut boxes out of the images and resize each, interpolating linearly; a sample outside the image is `pad_value`.
 
     Up to iOS 16, `roi` is [N, 1, 4 or 5, 1, 1] (with 5, the first is the image's index) and the result
     [N, B or 1, C, H, W]; since iOS 17, `boxes` is [N, 4], `box_indices` [N] and the result [N, C, H, W].
@@ -49,7 +49,9 @@ def crop_resize(
         columns = _points(left, right, target_width, sampling_mode)
         for slot, image in enumerate(images[number]):
             grid = np.broadcast_arrays(columns[None, :], rows[:, None])
-            result[number, slot] = bilinear(x[image], grid[0], grid[1], "constant", pad_value)
+            inside = (grid[0] >= 0) & (grid[0] <= x.shape[3] - 1) & (grid[1] >= 0) & (grid[1] <= x.shape[2] - 1)
+            sampled = bilinear(x[image], grid[0], grid[1], "border", pad_value)
+            result[number, slot] = np.where(inside, sampled, np.float32(pad_value))
     return result if roi is not None else result[:, 0]
 
 
