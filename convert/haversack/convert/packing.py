@@ -21,19 +21,16 @@ from haversack.convert.pipeline import (
     STATIC_TARGETS,
     Data,
     Work,
+    check_recipe,
     checked_recipe,
-    describe,
+    make,
     part,
-    refuse_blockers,
-    verified,
 )
 from haversack.convert.publish import check_output, private_folder, publish, size
 from haversack.convert.report import Accuracy, Pack, Skipped, Variant
 from haversack.convert.targets import Options, Target, open_target
 from haversack.convert.verify.accuracy import accuracy
-from haversack.convert.verify.edges import Edges
 from haversack.convert.verify.execute import Progress, Samples, silent
-from haversack.runtimes.engines import open_engine
 from haversack.runtimes.errors import HaversackError
 from haversack.runtimes.preprocess import Preprocess
 
@@ -197,24 +194,14 @@ def _variants(
         step(0.0, name)
         asked = options[target.name, recipe.name == "int8"]
         try:
-            if recipe.name not in target.recipes:
-                raise UsageError(f"{target.name} holds {', '.join(target.recipes)}")
+            check_recipe(target, recipe.name, work.bound, asked)
             compressed = work.compressed(recipe, static=target.name in STATIC_TARGETS, progress=part(step, 0.0, 0.3))
-            refuse_blockers(target, compressed.model, recipe.name, asked)
             folder = private / f"{target.name}-{recipe.name}"
             folder.mkdir()
             path = folder / f"{work.source.name}-{recipe.name}{target.suffix}"
-            written = target.write(compressed.model, recipe.name, path, asked)
+            made.append(make(work, target, recipe, compressed, path, asked, samples, part(step, 0.3, 1.0)))
         except (UnsupportedError, UsageError) as error:
             skipped.append(Skipped(target.name, recipe.name, str(error)))
-            continue
-        variant = describe(target, recipe, written, compressed)
-        if samples is not None:
-            variant, judged = verified(work, target, recipe, written, asked, samples, variant, part(step, 0.3, 1.0))
-            edges = judged.edges
-        else:
-            edges = Edges(open_engine(written.path), compressed.model, asked)
-        made.append(Made(variant, written, edges))
     return made, skipped
 
 

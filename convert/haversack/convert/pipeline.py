@@ -20,20 +20,21 @@ from haversack.convert.compress import Compressed
 from haversack.convert.compress import compress as compress_graph
 from haversack.convert.compress.recipes import RECIPES, RangeRule, Recipe, WeightGranularity
 from haversack.convert.data import Dataset, open_data, synthetic
-from haversack.convert.errors import UnsupportedError, UsageError, VerificationError
+from haversack.convert.errors import Blocker, UnsupportedError, UsageError, VerificationError
 from haversack.convert.hub import OPSET
 from haversack.convert.hub.shapes import bind_batch
 from haversack.convert.names import default_output, target_of
+from haversack.convert.packed import Made
 from haversack.convert.publish import check_output, private_folder, publish, size
 from haversack.convert.report import Conversion, Variant
 from haversack.convert.sources import Source, read
 from haversack.convert.targets import Options, Target, Written, open_target
 from haversack.convert.verify.contract import COMPRESSED, contract
-from haversack.convert.verify.edges import model_specs
+from haversack.convert.verify.edges import Edges, model_specs
 from haversack.convert.verify.execute import Progress, Samples, hold, run_all, silent
-from haversack.convert.verify.judge import Judged, Subject, judge, unverified
+from haversack.convert.verify.judge import Subject, judge, unverified
 from haversack.convert.verify.reference import Reference, refer
-from haversack.runtimes.engines import Array
+from haversack.runtimes.engines import Array, open_engine
 from haversack.runtimes.preprocess import Preprocess
 
 Data = str | Path | Mapping[str, Array]
@@ -116,7 +117,7 @@ def convert(
     say(0.0, f"reading {source_path.name}")
     work = Work.begin(source_path, preprocess)
     target = open_target(target_name)
-    check_recipe(target, compress)
+    check_recipe(target, compress, work.bound, options)
     calibrating = work.open(calibration)
     samples = work.samples(inputs if inputs is not None else calibration) if verify else None
 
@@ -129,15 +130,11 @@ def convert(
 
     say(0.4, f"lowering to {target.name}")
     with private_folder(beside=path) as private:
-        written = target.write(compressed.model, compress, private / path.name, options)
-        variant = describe(target, recipe, written, compressed)
-        if samples is not None:
-            say(0.5, "verifying")
-            variant, _ = verified(work, target, recipe, written, options, samples, variant, part(say, 0.5, 1.0))
-        files = [(made, path.parent / made.name) for made in (written.path, *written.companions)]
+        made = make(work, target, recipe, compressed, private / path.name, options, samples, part(say, 0.4, 1.0))
+        files = [(each, path.parent / each.name) for each in (made.written.path, *made.written.companions)]
         publish(files, force=force)
     say(1.0, "done")
-    return Conversion(work.facts(), placed(variant, path))
+    return Conversion(work.facts(), dataclasses.replace(made.variant, path=str(path)))
 
 
 @dataclass
@@ -273,14 +270,15 @@ def read_preprocess(spec: str | Path | Preprocess | None) -> Preprocess | None:
     return Preprocess.from_spec(str(spec))
 
 
-def check_recipe(target: Target, recipe: str) -> None:
-    """Refuse a recipe that the target does not have.
+def check_recipe(target: Target, recipe: str, model: ir.Model, options: Options) -> None:
+    """Refuse a recipe that the target does not have, with the target's own reason and remedy.
 
     Raises:
-        UsageError: It is not in `target.recipes`.
+        UnsupportedError: It is not in `target.recipes`.
     """
     if recipe not in target.recipes:
-        raise UsageError(f"{target.name} has no {recipe}; it has {', '.join(target.recipes)}")
+        known = Blocker(recipe, "recipe", f"{target.name} has no such recipe", f"use {', '.join(target.recipes)}")
+        raise UnsupportedError(target.name, target.preflight(model, recipe, options) or [known])
 
 
 def refuse_blockers(target: Target, model: ir.Model, recipe: str, options: Options) -> None:
@@ -292,6 +290,39 @@ def refuse_blockers(target: Target, model: ir.Model, recipe: str, options: Optio
     blockers = target.preflight(model, recipe, options)
     if blockers:
         raise UnsupportedError(target.name, blockers)
+
+
+def make(
+    work: Work,
+    target: Target,
+    recipe: Recipe,
+    compressed: Compressed,
+    path: Path,
+    options: Options,
+    samples: Samples | None,
+    progress: Progress,
+) -> Made:
+    """Lower, write, execute and compare one artifact.
+
+    Args:
+        work: The model.
+        target: Where to.
+        recipe: Which compression.
+        compressed: The hub graph after it.
+        path: The artifact, in a private folder.
+        options: What the user asked of the target.
+        samples: What to execute on; None for an artifact that is not verified.
+        progress: Hears how far it is.
+
+    Raises:
+        UnsupportedError: The target cannot hold the model.
+        VerificationError: The artifact does not keep its recipe's contract.
+    """
+    written = target.write(compressed.model, recipe.name, path, options)
+    variant = describe(target, recipe, written, compressed)
+    if samples is None:
+        return Made(variant, written, Edges(open_engine(written.path), compressed.model, options))
+    return verified(work, target, recipe, written, options, samples, variant, progress)
 
 
 def describe(target: Target, recipe: Recipe, written: Written, compressed: Compressed) -> Variant:
@@ -319,7 +350,7 @@ def verified(
     samples: Samples,
     variant: Variant,
     progress: Progress,
-) -> tuple[Variant, Judged]:
+) -> Made:
     """Execute an artifact against its source.
 
     Raises:
@@ -344,12 +375,7 @@ def verified(
         variant = describe(target, recipe, written, work.compressed(recipe, static=static))
     notes = (*variant.notes, *reference.notes)
     measured = dataclasses.replace(variant, verification=judged.verification, accuracy=judged.accuracy, notes=notes)
-    return measured, judged
-
-
-def placed(variant: Variant, path: Path) -> Variant:
-    """The variant at the path where it was published."""
-    return dataclasses.replace(variant, path=str(path))
+    return Made(measured, written, judged.edges)
 
 
 def gzip_size(path: Path) -> int:
