@@ -291,3 +291,26 @@ def test_measurements_come_back_and_newer_keys_are_skipped() -> None:
     assert parse_measurements(json.dumps(newer)) == measured
     with pytest.raises(ValueError, match="JSON"):
         Measurements(variants={"v": VariantMeasurements(float("nan"))}).to_json()
+
+
+def test_the_models_preprocessing_is_completed_for_the_variants_own_layout(tmp_path: Path) -> None:
+    from haversack.convert.bundle import NewVariant
+    from haversack.runtimes.manifest import Tensor
+    from haversack.runtimes.preprocess import Preprocess
+
+    first, last = (Tensor("x", "float32", shape) for shape in ((1, 3, 5, 6), (1, 5, 6, 3)))
+    variants = []
+    for name, tensor in (("first", first), ("last", last)):
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(onnx_double(shape=tensor.shape))
+        variants.append(NewVariant(name, "onnx", "fp32", path, (tensor,), (Tensor("y", "float32", tensor.shape),)))
+    path, _ = double_bundle(
+        tmp_path, inputs=[first], variants=variants, preprocess=Preprocess.from_spec("unit,layout=NCHW")
+    )
+    image = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+    outputs = {}
+    for name in ("first", "last"):
+        with load(path, variant=name) as model:
+            assert model.preprocess is not None
+            outputs[name] = model(model.preprocess.apply(image)[None])["y"]
+    np.testing.assert_array_equal(outputs["first"].transpose(0, 2, 3, 1), outputs["last"])

@@ -19,7 +19,6 @@ class FeedCheck:
 
     def __init__(self, inputs: Sequence[TensorSpec]):
         self._inputs = tuple(inputs)
-        self._names = frozenset(spec.name for spec in inputs)
         # What one call needs, looked up once: name, dtype, whether it can hold NaN, and the shape where it is static.
         self._rows = [
             (spec, spec.name, np.dtype(spec.dtype), np.dtype(spec.dtype).kind in "fc", _static(spec)) for spec in inputs
@@ -31,12 +30,14 @@ class FeedCheck:
         Raises:
             FeedError: An input is missing, unknown, of another type, dtype or shape, or not finite.
         """
-        if feeds.keys() != self._names:
+        if len(feeds) != len(self._rows):
             raise FeedError(self._wrong_names(feeds))
         bound: dict[str, int] = {}
         for spec, name, dtype, floating, static in self._rows:
+            if name not in feeds:
+                raise FeedError(self._wrong_names(feeds))
             value = feeds[name]
-            if type(value) is not np.ndarray or value.dtype != dtype:
+            if type(value) is not np.ndarray or (value.dtype is not dtype and value.dtype != dtype):
                 raise FeedError(_wrong_type(spec, value))
             if value.shape != static and (static is not None or not _binds(spec, value.shape, bound)):
                 raise FeedError(_wrong_shape(spec, value, bound))

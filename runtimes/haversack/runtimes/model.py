@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -52,7 +53,8 @@ class Model:
         variant: Its entry in the bundle's manifest; None for a bare artifact.
         manifest: The bundle's manifest; None for a bare artifact.
         labels: Name of each class; None where it has none.
-        preprocess: How an image becomes its input, as the bundle says; None where it does not.
+        preprocess: How an image becomes its input, as the bundle says, completed for this variant's input; left open
+            where that takes no images (an int8 input among them), and None where the bundle says nothing.
     """
 
     def __init__(self, engine: Engine, facts: Facts = Facts()):
@@ -66,6 +68,7 @@ class Model:
         if facts.variant is not None and facts.manifest is not None:
             self.inputs, self._input_names = _renamed(engine.inputs, facts.variant.inputs, facts.manifest.inputs)
             self.outputs, self._output_names = _renamed(engine.outputs, facts.variant.outputs, facts.manifest.outputs)
+        self.preprocess = _fitted(self.preprocess, self.inputs)
         self._check = FeedCheck(self.inputs)
         self._only = self.inputs[0].name if len(self.inputs) == 1 else None
         self._run = engine.run
@@ -84,13 +87,8 @@ class Model:
             FeedError: The inputs do not fit: names, shapes, dtypes, or values that are not finite.
             EngineError: The engine failed, or the model is closed.
         """
-        if isinstance(inputs, np.ndarray):
-            if self._only is None:
-                names = ", ".join(spec.name for spec in self.inputs)
-                raise FeedError(f"the model has the inputs {names}: give a dict of arrays, not one array")
-            inputs = {self._only: inputs}
-        elif not isinstance(inputs, Mapping):
-            raise FeedError(f"expected a dict of NumPy arrays or one array, found {type(inputs).__name__}")
+        if type(inputs) is not dict:  # the usual case costs no more than this
+            inputs = self._mapping(inputs)
         self._check(inputs)
         if self._input_names is not None:
             inputs = {self._input_names[name]: value for name, value in inputs.items()}
@@ -98,6 +96,16 @@ class Model:
         if self._output_names is not None:
             outputs = {name: outputs[own] for name, own in self._output_names.items()}
         return outputs
+
+    def _mapping(self, inputs: Mapping[str, Array] | Array) -> Mapping[str, Array]:
+        if isinstance(inputs, Mapping):
+            return inputs
+        if not isinstance(inputs, np.ndarray):
+            raise FeedError(f"expected a dict of NumPy arrays or one array, found {type(inputs).__name__}")
+        if self._only is None:
+            names = ", ".join(spec.name for spec in self.inputs)
+            raise FeedError(f"the model has the inputs {names}: give a dict of arrays, not one array")
+        return {self._only: inputs}
 
     def check(self) -> Check:
         """Run the golden vectors of the bundle and compare; a bare artifact has none, and the result is then false.
@@ -155,6 +163,16 @@ def open_variant(bundle: Bundle, variant: Variant, threads: int) -> Model:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _fitted(preprocess: Preprocess | None, inputs: Sequence[TensorSpec]) -> Preprocess | None:
+    """The preprocessing completed for the one input; a variant whose axes were moved keeps its own layout."""
+    if preprocess is None or len(inputs) != 1:
+        return preprocess
+    for candidate in (preprocess, replace(preprocess, layout=None)):
+        with contextlib.suppress(FeedError):
+            return candidate.fit(inputs[0].shape, inputs[0].dtype)
+    return preprocess
 
 
 def _renamed(

@@ -49,6 +49,9 @@ class LitertEngine:
         self._input_index |= {name: detail["index"] for name, detail in zip(input_names, inputs, strict=True)}
         self._output_index = [(name, detail["index"]) for name, detail in zip(output_names, outputs, strict=True)]
         self._shapes: dict[int, tuple[int, ...]] = {detail["index"]: tuple(detail["shape"]) for detail in inputs}
+        self._static = all(isinstance(size, int) for spec in self.inputs for size in spec.shape)
+        # Bound once: at a few microseconds a call, every attribute that is looked up shows.
+        self._set, self._get, self._invoke = interpreter.set_tensor, interpreter.get_tensor, interpreter.invoke
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; a symbolic dimension takes the size it is fed with.
@@ -62,28 +65,31 @@ class LitertEngine:
         Raises:
             EngineError: An input is missing or unknown, or the interpreter failed.
         """
-        interpreter = self._interpreter
         if len(feeds) != len(self.inputs):
             raise EngineError(self._expected(feeds))
         try:
-            resized = False
+            if not self._static:
+                self._resize(feeds)
             for name, value in feeds.items():
-                index = self._input_index[name]
-                if value.shape != self._shapes[index]:
-                    interpreter.resize_tensor_input(index, value.shape, strict=True)
-                    self._shapes[index] = value.shape
-                    resized = True
-            if resized:
-                interpreter.allocate_tensors()
-            for name, value in feeds.items():
-                interpreter.set_tensor(self._input_index[name], value)
-            interpreter.invoke()
-            return {name: interpreter.get_tensor(index) for name, index in self._output_index}
+                self._set(self._input_index[name], value)
+            self._invoke()
+            return {name: self._get(index) for name, index in self._output_index}
         except KeyError:
             raise EngineError(self._expected(feeds)) from None
         except (ValueError, RuntimeError) as error:
             self._forget_resize()
             raise EngineError(f"{self._label}: LiteRT failed: {one_line(error)}") from error
+
+    def _resize(self, feeds: Mapping[str, Array]) -> None:
+        resized = False
+        for name, value in feeds.items():
+            index = self._input_index[name]
+            if value.shape != self._shapes[index]:
+                self._interpreter.resize_tensor_input(index, value.shape, strict=True)
+                self._shapes[index] = value.shape
+                resized = True
+        if resized:
+            self._interpreter.allocate_tensors()
 
     def _expected(self, feeds: Mapping[str, Array]) -> str:
         wanted = ", ".join(spec.name for spec in self.inputs)
