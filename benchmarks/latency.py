@@ -22,6 +22,7 @@ class Latency:
         p99: 99th percentile, in microseconds.
         ratio: Median over rounds of (this round's median / the reference's median in the same round).
         spread: The 5th and 95th percentile of those ratios.
+        rounds: The median of each round, in microseconds, so that any two contenders can be paired.
     """
 
     p50: float
@@ -29,6 +30,12 @@ class Latency:
     p99: float
     ratio: float
     spread: tuple[float, float]
+    rounds: Array
+
+    def against(self, other: Latency) -> tuple[float, float, float]:
+        """Median, 5th and 95th percentile of this one's time over the other's, round by round."""
+        low, middle, high = np.percentile(self.rounds / other.rounds, [5, 50, 95])
+        return float(middle), float(low), float(high)
 
 
 def interleaved(
@@ -52,7 +59,7 @@ def interleaved(
             if number >= 0:
                 samples[name].append(taken)
     medians = {name: np.array([np.median(taken) for taken in rows]) for name, rows in samples.items()}
-    return {name: _summary(samples[name], medians[name] / medians[reference]) for name in calls}
+    return {name: _summary(samples[name], medians[name], medians[reference]) for name in calls}
 
 
 def _repeat(call: Callable[[], object], seconds: float) -> Array:
@@ -65,7 +72,8 @@ def _repeat(call: Callable[[], object], seconds: float) -> Array:
     return np.array(taken) * 1e6
 
 
-def _summary(rows: Sequence[Array], ratios: Array) -> Latency:
+def _summary(rows: Sequence[Array], rounds: Array, reference: Array) -> Latency:
     p50, p95, p99 = np.percentile(np.concatenate(rows), [50, 95, 99])
-    low, high = np.percentile(ratios, [5, 95])
-    return Latency(float(p50), float(p95), float(p99), float(np.median(ratios)), (float(low), float(high)))
+    low, high = np.percentile(rounds / reference, [5, 95])
+    ratio = float(np.median(rounds / reference))
+    return Latency(float(p50), float(p95), float(p99), ratio, (float(low), float(high)), rounds)

@@ -37,6 +37,13 @@ from haversack.runtimes.preprocess import Preprocess
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 REFERENCE = "TFLiteConverter float32"
+PAIRS = (
+    ("haversack tflite-fp32", "TFLiteConverter float32"),
+    ("haversack tflite-int8", "TFLiteConverter int8"),
+    ("haversack onnx-int8", "onnxruntime QDQ int8"),
+)
+"""Ours and the peer that it must keep up with."""
+
 TRANSPOSE = 39
 """BuiltinOperator.TRANSPOSE of TFLite's schema."""
 
@@ -150,6 +157,12 @@ def table(case: Case, rows: list[Row]) -> str:
                 else "| reference-evaluated | – |"
             )
         )
+    times = {row.name: row.latency for row in rows if row.latency is not None}
+    pairs = []
+    for own, peer in PAIRS:
+        middle, low, high = times[own].against(times[peer])
+        pairs.append(f"{own} / {peer} {middle:.3f} ({low:.3f}–{high:.3f})")
+    lines += ["", "Latency pair by pair: " + "; ".join(pairs) + "."]
     return "\n".join(lines) + "\n"
 
 
