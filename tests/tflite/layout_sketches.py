@@ -135,8 +135,9 @@ def add_values(s: Sketch, x: str) -> str | None:
 
     others = [name for name, other in s.shapes.items() if fits(other) and name not in s.kinds]
     smaller = [name for name in others if len(s.shapes[name]) < len(shape)]
-    if not smaller and s.one_of([True, False]):
-        low = s.add("ReduceMax", [x, s.ints([0])], shape[1:], keepdims=0)
+    if not smaller and len(shape) > 1 and s.one_of([True, False]):
+        drop = s.integers(1, len(shape) - 1)
+        low = s.add("ReduceMax", [x, s.ints(list(range(drop)))], shape[drop:], keepdims=0)
         smaller = [low]
     pair = [x, s.one_of(smaller if smaller and s.one_of([True, True, False]) else others)]
     return s.clip(s.add("Add", pair if s.one_of([True, False]) else pair[::-1], shape))

@@ -12,6 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
 
 from haversack.convert.targets.tflite.layout import CHANNELS_LAST, assign
+from haversack.convert.targets.tflite.layout_blocks import OUT, Free, Slot
+from haversack.convert.targets.tflite.layout_rules import classify
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 FLOAT = TensorProto.FLOAT
@@ -271,6 +273,33 @@ def test_operators_that_name_positions_in_memory_stay_logical() -> None:
     layout = assign(model)
     assert all(node.domain == "" for node in layout.model.graph)
     assert not layout.transposes
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "order", "expected"),
+    [
+        ((2, 6, 4, 5), (2, 3, 2, 4, 5), (0, 2, 3, 1), (0, 3, 4, 1, 2)),  # split channels
+        ((2, 6, 4, 5), (2, 6, 20), (0, 2, 3, 1), (0, 2, 1)),  # merge the spatial axes
+        ((2, 6, 4, 5), (2, 120), (0, 2, 3, 1), None),  # the channels are on the wrong side of the pixels
+        ((2, 6, 4, 5), (2, 120), (0, 1, 3, 2), None),  # ... or the pixels in the wrong order
+        ((2, 6, 1, 1), (2, 6), (0, 2, 3, 1), (0, 1)),  # a pooled image
+        ((2, 6), (2, 6, 1, 1), (0, 1), (0, 1, 2, 3)),
+        ((2, 6, 4, 5), (2, 3, 8, 5), (0, 2, 3, 1), None),  # pixels move into channels
+        ((2, 6, 4, 5), (12, 4, 5), (0, 2, 3, 1), None),
+    ],
+)
+def test_what_an_order_becomes_behind_a_reshape(
+    before: tuple[int, ...], after: tuple[int, ...], order: tuple[int, ...], expected: tuple[int, ...] | None
+) -> None:
+    model = build([node("Reshape", ["x", "shape"], ["y"])], {"x": list(before)}, ["y"], shape=np.int64(after))
+    rule = classify(next(iter(model.graph)))
+    assert isinstance(rule, Free)
+    found = rule.spread(Slot(False, 0), order)
+    assert (found and found[OUT]) == expected
+    if expected is not None:  # numpy agrees that only a reshape lies between them
+        x = np.arange(np.prod(before)).reshape(before)
+        y = x.reshape(after).transpose(expected)
+        np.testing.assert_array_equal(x.transpose(order).reshape(y.shape), y)
 
 
 def test_two_runs_give_the_same_bytes() -> None:
