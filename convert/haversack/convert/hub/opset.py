@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass
 
-from haversack.convert.errors import SourceError
+from haversack.convert.errors import Blocker, SourceError, UnsupportedError
 from haversack.convert.hub import IR_VERSION, OPSET
+from haversack.convert.hub.functions import first_line, inline_functions
 from haversack.convert.hub.skeleton import restore, skeleton
+from haversack.runtimes.engines import Array
 
 
 def to_pinned(model: ir.Model) -> ir.Model:
@@ -23,7 +24,7 @@ def to_pinned(model: ir.Model) -> ir.Model:
         SourceError: The model's opset is unknown, or its nodes do not fit the opset that it declares.
         UnsupportedError: A newer node can neither be said at the pinned opset nor be expanded.
     """
-    model = _inlined(model)
+    inline_functions(model)
     version = model.opset_imports.setdefault("", OPSET)
     if version < OPSET:
         model = _raised(model, version)
@@ -37,51 +38,54 @@ def to_pinned(model: ir.Model) -> ir.Model:
     return model
 
 
-def _inlined(model: ir.Model) -> ir.Model:
-    if not model.functions:
-        return model
-    own = model.opset_imports
-    if any(own.get(d, v) != v for f in model.functions.values() for d, v in f.opset_imports.items()):
-        # A function may be written for another opset than its caller; onnx converts it while inlining.
-        import onnx.inliner
-
-        proto, weights = skeleton(model)
-        try:
-            proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
-        except Exception as error:
-            raise SourceError(f"the model's own functions cannot be inlined: {_first_line(error)}") from None
-        return restore(ir.from_proto(proto), weights)
-    try:
-        InlinePass()(model)
-    except Exception as error:
-        raise SourceError(f"the model's own functions cannot be inlined: {_first_line(error)}") from None
-    return model
-
-
 def _raised(model: ir.Model, version: int) -> ir.Model:
     import onnx.version_converter
 
+    if version < 9 and (scans := [node for graph in model.graphs() for node in graph if node.op_type == "Scan"]):
+        # Opset 8's Scan has a batch axis and sequence lengths; the converter passes it on as if it had not.
+        remedy = "export the model at opset 9 or later"
+        raise UnsupportedError("the hub", [Blocker(n.name or "Scan", "Scan", "opset 8's form", remedy) for n in scans])
     model.ir_version = IR_VERSION  # below IR version 4 the converter looks for initializers among the inputs only
     proto, weights = skeleton(model)
     try:
         proto = onnx.version_converter.convert_version(proto, OPSET)
     except Exception as error:  # RuntimeError, ConvertError and others of the C++ side
-        raise SourceError(
-            f"the model cannot be brought from opset {version} to {OPSET}: {_first_line(error)}"
-        ) from None
+        raise SourceError(f"the model cannot be brought from opset {version} to {OPSET}: {first_line(error)}") from None
     raised = restore(ir.from_proto(proto), weights)
     if version < 11:
-        # Up to opset 10, Resize and Upsample meant y = floor(x / scale); the converter leaves opset 11's default,
-        # half_pixel, which is another picture for every mode but 2x nearest.
         for graph in raised.graphs():
             for node in graph:
                 if node.op_type == "Resize" and node.domain == "":
-                    node.attributes["coordinate_transformation_mode"] = ir.AttrString(
-                        "coordinate_transformation_mode", "asymmetric"
-                    )
-                    node.attributes["nearest_mode"] = ir.AttrString("nearest_mode", "floor")
+                    _old_resize(node)
     return raised
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _old_resize(node: ir.Node) -> None:
+    """Say on a Resize what Resize and Upsample meant up to opset 10.
+
+    Output x came from input x / scale: rounded down when enlarging, up when shrinking (what onnxruntime computes, and
+    ONNX's tests of opset 10 expect). The version converter leaves opset 11's default, half_pixel, which is another
+    picture in every mode but 2x nearest.
+    """
+    scales = _held(node.inputs[2]) if len(node.inputs) > 2 else None
+    shrinks = scales is not None and bool((scales < 1).any())
+    if shrinks and scales is not None and (scales > 1).any() and node.attributes.get_string("mode", "") != "linear":
+        raise SourceError(
+            f"{node.name or 'Resize'} enlarges one axis and shrinks another, which newer opsets cannot say: export it"
+            f" at opset {OPSET}"
+        )
+    for name, value in (
+        ("coordinate_transformation_mode", "asymmetric"),
+        ("nearest_mode", "ceil" if shrinks else "floor"),
+    ):
+        node.attributes[name] = ir.AttrString(name, value)
+
+
+def _held(value: ir.Value | None) -> Array | None:
+    """What an initializer or a Constant node holds."""
+    if value is None:
+        return None
+    producer = value.producer()
+    if producer is not None and producer.op_type == "Constant" and "value" in producer.attributes:
+        return producer.attributes["value"].as_tensor().numpy()
+    return value.const_value.numpy() if value.const_value is not None else None

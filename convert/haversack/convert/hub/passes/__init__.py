@@ -29,6 +29,7 @@ from haversack.convert.hub.passes.merge_transposes import merge_transposes
 from haversack.convert.hub.passes.remove_identities import remove_identities
 from haversack.convert.hub.passes.remove_no_ops import remove_no_ops
 from haversack.convert.hub.passes.reshape_to_transpose import reshape_to_transpose
+from haversack.convert.hub.passes.resolve_reshapes import resolve_reshapes
 from haversack.convert.hub.passes.split_batch_norm import split_batch_norm
 
 
@@ -67,6 +68,7 @@ ORDER: tuple[Pass, ...] = (
     remove_identities,  # so that neighbours are neighbours
     remove_no_ops,
     fold_shapes,  # makes constants of shape arithmetic
+    resolve_reshapes,
     fold_constants,  # needs lifted constants and folded shapes
     merge_equal_nodes,
     explicit_windows,  # needs shapes

@@ -37,13 +37,15 @@ def canonical_clip(model: ir.Model) -> bool:
         wanted = bounds
         before = source.producer()
         inner = _bounds(before) if before is not None and before.domain == "" else None
-        if inner is not None and before is not None and sole_reader(source) is node and before.graph is node.graph:
+        if before is None or sole_reader(source) is not node or before.graph is not node.graph:
+            inner = None
+        if inner is not None and before is not None:
             # Clip(Clip(x, a, b), c, d) is Clip(x, e, f) with both of its ends passed through the outer one.
             wanted = (_clamp(inner[0], bounds), _clamp(inner[1], bounds))
             inner_data = _data(before)
             assert inner_data is not None
             source = inner_data
-        if wanted == bounds and inner is None and _is_canonical(node, bounds):
+        if inner is None and _is_canonical(node, bounds):
             continue
         _write(node, source, wanted)
         changed = True

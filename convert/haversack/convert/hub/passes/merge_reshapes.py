@@ -6,7 +6,6 @@ import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.hub.passes.rewriting import constant, initializer, nodes
-from haversack.convert.hub.shapes import static_shape
 
 RESHAPING = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 
@@ -48,7 +47,9 @@ def merge_reshapes(model: ir.Model) -> bool:
 def _only_reshapes(node: ir.Node) -> bool:
     if node.op_type in RESHAPING:
         return True
-    shape = static_shape(node.inputs[0]) if node.op_type == "Transpose" and "perm" in node.attributes else None
+    if node.op_type != "Transpose" or "perm" not in node.attributes:
+        return False
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
     if shape is None:
         return False
     moved = [axis for axis in node.attributes["perm"].as_ints() if shape[axis] != 1]
