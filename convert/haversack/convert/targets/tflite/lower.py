@@ -44,11 +44,20 @@ class Lowered:
 
 def lower(model: ir.Model, options: Options) -> Lowered:
     """Lower a compressed hub graph with static shapes; `model` is not changed."""
+    load_all()
     blockers = _static_blockers(model)
     if blockers:
-        return Lowered(Graph(), blockers=blockers)
-    load_all()
+        return Lowered(Graph(), blockers=[*blockers, *_unknown_operators(model)])
     return _Driver(assign(model, options.io_layout), options, model).run()
+
+
+def _unknown_operators(model: ir.Model) -> list[Blocker]:
+    """What can be said without shapes: operators that no lowering is registered for."""
+    return [
+        Blocker(node.name or "", node.op_type, "tflite has no lowering for it", "replace this node")
+        for node in model.graph
+        if node.op_type not in REGISTRY
+    ]
 
 
 def _static_blockers(model: ir.Model) -> list[Blocker]:
