@@ -3,200 +3,158 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import streamlit as st
 
-from haversack.demo import charts, inputs, table
-from haversack.runtimes import load
+from haversack.demo import artifacts, charts, comparison, plain, table, trying
 from haversack.runtimes.bundle import Bundle, open_bundle
 from haversack.runtimes.errors import HaversackError
-from haversack.runtimes.model import Model
+from haversack.runtimes.manifest import Tensor
 
-SHOWN_VARIANTS = 4
-"""How many variants an input is tried on at first."""
+MISSING_FACTS = "not said"
 
 
 def main() -> None:
     """Draw the page."""
-    st.set_page_config(page_title="Haversack", page_icon="🎒", layout="wide")
-    st.title("Haversack")
+    st.set_page_config(page_title="Haversack", page_icon="🎒", layout="wide", initial_sidebar_state="collapsed")
+    st.html(Path(__file__).with_name("style.css"))
     path = choose_bundle()
     if path is None:
-        st.info("Give a bundle: `haversack demo model.haversack`, or upload one on the left.")
+        empty()
         return
     try:
+        _intact(str(path), stamp(path))
         with open_bundle(path) as bundle:
             show(bundle)
-    except HaversackError as error:
-        st.error(str(error))
+    except (HaversackError, OSError) as error:
+        st.error(plain.markdown(str(error)), icon=":material/error:")
 
 
 def choose_bundle() -> Path | None:
     """The bundle to show: one that the command line named, or one that was uploaded."""
-    given = [Path(argument) for argument in sys.argv[1:]]
-    with st.sidebar:
-        uploaded = st.file_uploader("Another bundle", type=["haversack"])
-        choices = [str(path) for path in given]
-        if uploaded is not None:
-            choices.insert(0, str(_kept(uploaded.getvalue(), uploaded.name)))
-        if not choices:
-            return None
-        chosen: str = st.selectbox("Bundle", choices, format_func=lambda choice: Path(choice).name)
+    brand, chooser, opener = st.columns([5, 4, 2], vertical_alignment="bottom")
+    brand.html('<div class="hv-brand"><b>Haversack</b><span>one model, packed for every device</span></div>')
+    choices = list(dict.fromkeys(sys.argv[1:]))
+    with opener.popover("Open a bundle", width="stretch"):
+        uploaded = st.file_uploader("A .haversack file; it stays on this machine.", type=["haversack"], key="bundle")
+    if uploaded is not None:
+        choices.insert(0, str(_kept(uploaded.getvalue(), uploaded.name)))
+    if not choices:
+        return None
+    chosen: str = chooser.selectbox("Bundle", choices, format_func=lambda choice: Path(choice).name)
     return Path(chosen)
 
 
+def empty() -> None:
+    """What to do where there is no bundle."""
+    st.info("No bundle is open. Open one above, or name it on the command line:", icon=":material/backpack:")
+    st.code("haversack demo model.haversack", language="bash")
+    st.caption("A bundle is made by `haversack pack`:")
+    st.code("haversack pack model.onnx --to tflite,coreml,onnx -o model.haversack", language="bash")
+
+
 def show(bundle: Bundle) -> None:
-    """One bundle: what it is, the table, the chart, an input to try, artifacts to download."""
+    """One bundle: what it is, the comparison, the chart, an input to try, artifacts to download."""
     manifest = bundle.manifest
     rows = table.rows(bundle)
-    data = table.frame(rows)
-    described = ", ".join(f"`{tensor.name}` {tensor.dtype} {list(tensor.shape)}" for tensor in manifest.inputs)
-    gives = ", ".join(f"`{tensor.name}` {tensor.dtype} {list(tensor.shape)}" for tensor in manifest.outputs)
-    st.subheader(manifest.name)
-    st.markdown(f"takes {described} · gives {gives}")
-
-    headline(rows)
-    st.markdown("#### Variants")
-    show_table(data)
-    st.markdown("#### Size, accuracy, latency")
-    st.altair_chart(charts.tradeoff(data), width="stretch")
-    st.caption(
-        "The area of a point is its median latency on the machine that packed the bundle. A hollow point has none: "
-        "Core ML artifacts are reference-evaluated here, which shows what they compute and not how fast a phone is."
+    taken = ", ".join(_spelled(tensor) for tensor in manifest.inputs)
+    given = ", ".join(_spelled(tensor) for tensor in manifest.outputs)
+    st.html(
+        f'<div class="hv-model"><h2>{plain.element(manifest.name)}</h2>'
+        f"<p>takes {taken} and gives {given}; {len(rows)} variants</p></div>"
     )
+    if not any(row.verified for row in rows):
+        st.warning("No variant of this bundle was verified: nothing says that these artifacts compute the model.")
+    elif cards := comparison.cards(rows):
+        st.html(cards)
+    show_variants(bundle, rows)
+    show_tradeoff(rows)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        try_input(bundle, rows)
+        trying.show(bundle, rows)
     with right:
-        download(bundle, rows)
+        artifacts.show(bundle, rows)
         provenance(bundle)
 
 
-def headline(rows: list[table.Row]) -> None:
-    """Three numbers: the smallest, the fastest and the most accurate verified variant."""
-    verified = [row for row in rows if row.verified != "no"]
-    if not verified:
-        st.warning("No variant of this bundle was verified.")
+def show_variants(bundle: Bundle, rows: list[table.Row]) -> None:
+    """The table, in an order that can be chosen."""
+    heading, order = st.columns([2, 3], vertical_alignment="bottom")
+    heading.markdown("#### Variants")
+    with order:
+        chosen = st.segmented_control(
+            "Order", list(comparison.SORTS), default="as packed", key="order", label_visibility="collapsed"
+        )
+    st.html(comparison.table(sorted(rows, key=comparison.SORTS[chosen or "as packed"])))
+    measured = bundle.measurements
+    facts = [f"measured {measured.date[:10]} on {measured.machine}" if measured.machine else "", _samples(bundle)]
+    threads = {latency.threads for v in measured.variants.values() for latency in v.latencies}
+    if threads:
+        facts.append("latency is one call with one sample, " + ("1 thread" if threads == {1} else f"{threads} threads"))
+    st.caption("; ".join(plain.markdown(fact) for fact in facts if fact))
+    if any(row.emulated for row in rows):
+        st.caption(
+            "Core ML artifacts are **reference-evaluated**: Haversack's evaluator executed the saved package. It says "
+            "what the artifact computes, never how fast an iPhone runs it, so they have no latency here."
+        )
+    notes = [(row.name, note) for row in rows for note in bundle.variant(row.id).notes]
+    if notes:
+        with st.expander(f"Notes on variants ({len(notes)})"):
+            st.markdown("\n".join(f"- **{plain.markdown(name)}**: {plain.markdown(note)}" for name, note in notes))
+
+
+def show_tradeoff(rows: list[table.Row]) -> None:
+    """The chart of size, accuracy and latency."""
+    data = table.frame(rows)
+    heading, choice = st.columns([2, 3], vertical_alignment="bottom")
+    heading.markdown("#### Size, accuracy, latency")
+    if not data["accuracy"].notna().any() and not data["agreement"].notna().any():
+        st.info("Nothing was measured that could be compared: pack with `--evaluation DATA`.")
         return
-    columns = st.columns(3)
-    smallest = min(verified, key=lambda row: row.bytes)
-    columns[0].metric("Smallest", f"{smallest.bytes / 1000:,.1f} kB", smallest.id, delta_color="off")
-    timed = [row for row in verified if row.p50 is not None]
-    if timed:
-        fastest = min(timed, key=lambda row: row.p50 or 0.0)
-        columns[1].metric("Fastest here", f"{1000 * (fastest.p50 or 0.0):,.0f} µs", fastest.id, delta_color="off")
-    scored = [row for row in verified if row.accuracy is not None]
-    if scored:
-        best = max(scored, key=lambda row: (row.accuracy or 0.0, -row.bytes))
-        columns[2].metric("Most accurate", f"{best.accuracy:.2f} %", best.id, delta_color="off")
-
-
-def show_table(data: pd.DataFrame) -> None:
-    """The table, without columns that nobody measured."""
-    number = st.column_config.NumberColumn
-    columns = {
-        "target": st.column_config.TextColumn("target", pinned=True),
-        "compression": st.column_config.TextColumn("compression", pinned=True),
-        "bytes": number("bytes", format="localized"),
-        "gzip_bytes": number("gzip bytes", format="localized"),
-        "accuracy": number("accuracy, %", format="%.2f"),
-        "low": number("95 % from", format="%.2f", help="Lower bound of the accuracy's 95 % interval."),
-        "high": number("to", format="%.2f", help="Its upper bound."),
-        "difference": number("difference, points", format="%+.2f", help="To the source, on the same samples."),
-        "agreement": number("agreement, %", format="%.2f", help="Predictions that are the source's."),
-        "p50": number("p50, ms", format="%.3f", help="Median latency of one sample, on the machine that packed."),
-        "p95": number("p95, ms", format="%.3f"),
-        "p99": number("p99, ms", format="%.3f"),
-        "verified": st.column_config.TextColumn("verified", help="The artifact was executed and compared."),
-    }
-    present = [name for name in columns if data[name].notna().any()]
-    st.dataframe(
-        data[present], column_config={name: columns[name] for name in present}, hide_index=True, width="stretch"
-    )
-
-
-def try_input(bundle: Bundle, rows: list[table.Row]) -> None:
-    """Run chosen variants on one input and show what they say, side by side."""
-    st.markdown("#### Try an input")
-    manifest = bundle.manifest
-    kinds = "a picture or an .npz" if manifest.preprocess is not None else "an .npz"
-    uploaded = st.file_uploader(
-        f"Upload {kinds}, or take one that came with the bundle", type=["npz", "png", "jpg", "jpeg", "bmp"]
-    )
-    try:
-        if uploaded is None:
-            samples = inputs.golden(bundle)
-        elif uploaded.name.endswith(".npz"):
-            samples = inputs.from_npz(uploaded.getvalue(), manifest)
-        else:
-            samples = [inputs.from_picture(uploaded.getvalue(), manifest)]
-    except HaversackError as error:
-        st.error(str(error))
-        return
-    if not samples:
-        st.info("The bundle came without inputs; upload one.")
-        return
-    index = 0
-    if len(samples) > 1:
-        index = int(st.number_input(f"Sample (of {len(samples)})", 0, len(samples) - 1, 0))
-    feeds = samples[index]
-    names = [row.id for row in rows]
-    chosen = st.multiselect("Variants", names, default=names[:SHOWN_VARIANTS])
-    picture = inputs.as_picture(feeds)
-    if picture is not None:
-        st.image(np.kron(picture, np.ones((max(1, 96 // picture.shape[0]),) * 2 + (1,), np.uint8)), width=96)
-    results, predictions = [], []
-    for name in chosen:
-        try:
-            output = next(iter(_model(str(bundle.path), _stamp(bundle.path), name)(feeds).values()))
-        except HaversackError as error:
-            st.error(f"{name}: {error}")
-            continue
-        scores = np.asarray(output, np.float64).reshape(-1)
-        labels = manifest.labels or tuple(str(number) for number in range(len(scores)))
-        if len(labels) != len(scores):
-            labels = tuple(str(number) for number in range(len(scores)))
-        best = int(scores.argmax())
-        predictions.append({"variant": name, "prediction": labels[best], "score": scores[best]})
-        shown = scores.argsort()[::-1][:10] if len(scores) > 12 else range(len(scores))
-        results += [{"variant": name, "label": labels[i], "score": float(scores[i])} for i in shown]
-    if results:
-        st.dataframe(pd.DataFrame(predictions), hide_index=True, width="stretch")
-        st.altair_chart(charts.scores(pd.DataFrame(results)), width="stretch")
-
-
-def download(bundle: Bundle, rows: list[table.Row]) -> None:
-    """One variant's artifact, checked against the manifest before it is handed out."""
-    st.markdown("#### Download")
-    name = st.selectbox("Artifact", [row.id for row in rows])
-    file_name, data = _artifact(str(bundle.path), _stamp(bundle.path), name)
-    st.download_button(f"{file_name} ({len(data):,} bytes)", data, file_name, on_click="ignore")
-    for note in bundle.variant(name).notes:
-        st.caption(note)
+    axes = [name for name, (column, _) in charts.AXES.items() if data[column].notna().any()]
+    with choice:
+        axis = st.segmented_control("Across", axes, default=axes[0], key="axis", label_visibility="collapsed")
+    axis = axis or axes[0]
+    st.altair_chart(charts.tradeoff(data, axis), width="stretch")
+    if axis == charts.LATENCY:
+        st.caption("Variants without a measured latency are not in this picture.")
+    elif data["p50"].notna().any():
+        st.caption("The larger a point, the slower; a hollow point has no latency: it was reference-evaluated.")
 
 
 def provenance(bundle: Bundle) -> None:
     """Where the model comes from."""
+    source = bundle.manifest.provenance
+    facts = {
+        "source": f"{source.source} ({source.source_format})",
+        "source sha256": source.source_sha256,
+        "calibration": source.calibration,
+        "calibration sha256": source.calibration_sha256,
+        "evaluation": source.evaluation,
+        "evaluation sha256": source.evaluation_sha256,
+        "training data": source.training_data,
+        "code commit": source.code_commit,
+        "hyperparameters": ", ".join(f"{name}={value}" for name, value in source.hyperparameters.items()),
+        "tools": ", ".join(f"{name} {version}" for name, version in source.tools.items()),
+    }
     with st.expander("Provenance"):
-        source = bundle.manifest.provenance
-        facts = {
-            "source": f"{source.source} ({source.source_format})",
-            "source sha256": source.source_sha256,
-            "calibration": source.calibration,
-            "evaluation": source.evaluation,
-            "training data": source.training_data,
-            "code commit": source.code_commit,
-            "measured on": f"{bundle.measurements.machine} {bundle.measurements.date}".strip(),
-            "tools": ", ".join(f"{name} {version}" for name, version in source.tools.items()),
-        }
-        st.table(pd.DataFrame([(name, fact) for name, fact in facts.items() if fact], columns=["", "value"]))
+        lines = "".join(
+            f"<dt>{name}</dt><dd>{plain.element(fact or MISSING_FACTS)}</dd>" for name, fact in facts.items()
+        )
+        st.html(f'<dl class="hv-facts">{lines}</dl>')
+
+
+def _spelled(tensor: Tensor) -> str:
+    shape = " × ".join(str(size) for size in tensor.shape) or "scalar"
+    return f"<code>{plain.element(tensor.name)}</code> {plain.element(tensor.dtype)} {plain.element(shape)}"
+
+
+def _samples(bundle: Bundle) -> str:
+    samples = bundle.measurements.facts.get("samples")
+    return f"verified on {samples}" if isinstance(samples, str) else ""
 
 
 def _kept(data: bytes, name: str) -> Path:
@@ -211,28 +169,16 @@ def _kept(data: bytes, name: str) -> Path:
     return path
 
 
-def _stamp(path: Path) -> int:
+def stamp(path: Path) -> int:
     """Changes when the file does, so that what is cached of it does not outlive it."""
-    return path.stat().st_mtime_ns
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
-@st.cache_resource(max_entries=16)
-def _model(path: str, stamp: int, variant: str) -> Model:  # noqa: ARG001  (the stamp is part of the cache's key)
-    return load(path, variant=variant)
-
-
-@st.cache_data(max_entries=16)
-def _artifact(path: str, stamp: int, variant: str) -> tuple[str, bytes]:  # noqa: ARG001  (likewise)
-    with tempfile.TemporaryDirectory() as folder, open_bundle(path) as bundle:
-        artifact = bundle.artifact(variant, folder)
-        if artifact.is_file():
-            return artifact.name, artifact.read_bytes()
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in sorted(artifact.rglob("*")):
-                if file.is_file():
-                    archive.write(file, file.relative_to(folder))
-        return f"{artifact.name}.zip", packed.getvalue()
+@st.cache_data(max_entries=16, show_spinner="Checking the bundle")
+def _intact(path: str, stamp: int) -> None:  # noqa: ARG001  (the stamp is part of the cache's key)
+    """Check every hash once; an error is not cached."""
+    with open_bundle(path) as bundle:
+        bundle.verify()
 
 
 if __name__ == "__main__":

@@ -6,86 +6,112 @@ import altair as alt
 import pandas as pd
 
 # Okabe and Ito's colours (https://jfly.uni-koeln.de/color/), which people with any colour vision tell apart.
-TARGET_COLORS = {"TFLite": "#E69F00", "Core ML": "#0072B2", "ONNX Runtime": "#009E73", "Web": "#CC79A7"}
-COMPRESSION_SHAPES = {
-    "fp32": "circle",
-    "fp16": "square",
-    "int8": "triangle-up",
-    "int8-weights": "diamond",
-    "int8-dynamic": "cross",
-}
-UNTIMED_AREA = 60.0
+TARGET_COLORS = {"TFLite": "#E69F00", "Core ML": "#3A8FCB", "ONNX Runtime": "#009E73", "Web": "#CC79A7"}
+OTHER_COLOR = "#888888"
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+UNTIMED_AREA = 70.0
 """Area of a point whose latency was not measured."""
 
+SIZE, GZIP, LATENCY = "size", "gzip size", "latency"
+AXES = {SIZE: ("bytes", "size on disk, kB"), GZIP: ("gzip_bytes", "size as gzip, kB"), LATENCY: ("p50", "latency p50")}
+"""What can stand along the chart's bottom: column and title."""
 
-def tradeoff(table: pd.DataFrame) -> alt.LayerChart:
-    """Size against accuracy (agreement where there are no labels); the area of a point is its latency.
+
+def tradeoff(table: pd.DataFrame, axis: str = SIZE) -> alt.LayerChart:
+    """Size or latency against accuracy (agreement where there are no labels).
 
     Args:
         table: What `haversack.demo.table.frame` gives.
+        axis: A key of `AXES`.
 
     Returns:
-        A chart with the 95 % interval of each accuracy as a rule. A point without a latency is hollow.
+        A chart with the 95 % interval of each accuracy as a rule. Against size, the area of a point is its latency, and
+        a point without one is hollow; against latency, such points are left out.
     """
     labelled = bool(table["accuracy"].notna().any())
+    column, title = AXES[axis]
     shown = table.assign(
-        kilobytes=table["bytes"] / 1000,
         quality=table["accuracy"] if labelled else table["agreement"],
         timed=table["p50"].notna(),
+        how=table["emulated"].map({True: "reference-evaluated", False: "executed by its own engine"}),
     )
-    slowest = float(shown["p50"].max()) if shown["p50"].notna().any() else 1.0
-    shown["area"] = (40 + 460 * (shown["p50"] / slowest)).fillna(UNTIMED_AREA)
+    unit, factor = ("µs", 1000.0) if (shown["p50"].max() or 0) < 1 else ("ms", 1.0)
+    shown["latency"] = shown["p50"] * factor
+    shown["area"] = _areas(shown["p50"])
+    shown["across"] = shown["latency"] if axis == LATENCY else shown[column] / 1000
+    shown = shown[shown["across"].notna() & shown["quality"].notna()]
     quality = "accuracy, % (bars: 95 % interval)" if labelled else "agreement with the source, %"
-    targets = [name for name in TARGET_COLORS if name in set(shown["target"])]
-    shapes = [name for name in COMPRESSION_SHAPES if name in set(shown["compression"])]
+    targets, recipes = list(dict.fromkeys(shown["target"])), list(dict.fromkeys(shown["compression"]))
     color = alt.Color(
         "target:N",
-        title="target",
-        scale=alt.Scale(domain=targets, range=[TARGET_COLORS[name] for name in targets]),
+        title=None,
+        scale=alt.Scale(domain=targets, range=[TARGET_COLORS.get(name, OTHER_COLOR) for name in targets]),
+        legend=alt.Legend(orient="top", symbolType="circle", symbolSize=90),
     )
-    x = alt.X("kilobytes:Q", title="size on disk, kB", scale=alt.Scale(zero=True, nice=True))
-    y = alt.Y("quality:Q", title=quality, scale=alt.Scale(zero=False, padding=12))
+    x_title = f"{title}, {unit}" if axis == LATENCY else title
+    x = alt.X("across:Q", title=x_title, scale=alt.Scale(zero=True, nice=True), axis=alt.Axis(tickCount=8))
+    y = alt.Y("quality:Q", title=quality, scale=alt.Scale(zero=False, padding=14), axis=alt.Axis(tickCount=6))
     base = alt.Chart(shown).encode(x=x, color=color)
     points = base.mark_point(strokeWidth=1.8).encode(
         y=y,
         shape=alt.Shape(
             "compression:N",
-            title="compression",
-            scale=alt.Scale(domain=shapes, range=[COMPRESSION_SHAPES[name] for name in shapes]),
+            title=None,
+            scale=alt.Scale(domain=recipes, range=[SHAPES[index % len(SHAPES)] for index in range(len(recipes))]),
+            legend=alt.Legend(orient="top", symbolFillColor="transparent", symbolSize=90),
         ),
         size=alt.Size("area:Q", scale=None, legend=None),
         fillOpacity=alt.condition("datum.timed", alt.value(0.55), alt.value(0.0)),
         fill=color,
         tooltip=[
-            alt.Tooltip("id:N", title="variant"),
+            alt.Tooltip("name:N", title="variant"),
             alt.Tooltip("bytes:Q", title="bytes", format=",d"),
             alt.Tooltip("gzip_bytes:Q", title="gzip bytes", format=",d"),
             alt.Tooltip("accuracy:Q", title="accuracy, %", format=".2f"),
             alt.Tooltip("agreement:Q", title="agreement, %", format=".2f"),
-            alt.Tooltip("p50:Q", title="latency p50, ms", format=".3f"),
-            alt.Tooltip("verified:N", title="verified"),
+            alt.Tooltip("latency:Q", title=f"latency p50, {unit}", format=".3~g"),
+            alt.Tooltip("how:N", title="how"),
         ],
     )
-    intervals = base.transform_filter("isValid(datum.low)").mark_rule(opacity=0.35).encode(y="low:Q", y2="high:Q")
-    return alt.layer(intervals if labelled else points, points).properties(height=380)
+    layers: list[alt.Chart] = [points]
+    if labelled:
+        layers.insert(
+            0, base.transform_filter("isValid(datum.low)").mark_rule(opacity=0.3).encode(y="low:Q", y2="high:Q")
+        )
+    return alt.layer(*layers).properties(height=360)
 
 
-def scores(table: pd.DataFrame) -> alt.Chart:
-    """Class scores of one input, one bar a class, variants side by side in colour.
+def _areas(latencies: pd.Series[float]) -> pd.Series[float]:
+    """Areas in proportion to latencies, the slowest 500 square pixels and none below 40."""
+    slowest = float(latencies.max()) if latencies.notna().any() else 1.0
+    return (500 * latencies / max(slowest, 1e-12)).clip(lower=40).fillna(UNTIMED_AREA)
+
+
+def scores(table: pd.DataFrame, *, written: bool) -> alt.LayerChart:
+    """Scores of one input: a row a variant, a column a class.
 
     Args:
         table: Columns `variant`, `label` and `score`.
+        written: Write each score in its cell, as is legible up to a dozen classes.
     """
-    order = list(dict.fromkeys(table["label"]))
-    return (
-        alt.Chart(table)
-        .mark_bar()
-        .encode(
-            x=alt.X("label:N", title="class", sort=order, axis=alt.Axis(labelAngle=0)),
-            xOffset=alt.XOffset("variant:N", sort=list(dict.fromkeys(table["variant"]))),
-            y=alt.Y("score:Q", title="score"),
-            color=alt.Color("variant:N", title="variant", scale=alt.Scale(scheme="tableau20")),
-            tooltip=["variant:N", "label:N", alt.Tooltip("score:Q", format=".5f")],
-        )
-        .properties(height=260)
+    classes = list(dict.fromkeys(table["label"]))
+    variants = list(dict.fromkeys(table["variant"]))
+    low, high = float(table["score"].min()), float(table["score"].max())
+    base = alt.Chart(table).encode(
+        x=alt.X("label:N", title="class", sort=classes, axis=alt.Axis(labelAngle=0, labelOverlap=True, orient="top")),
+        y=alt.Y("variant:N", title=None, sort=variants, axis=alt.Axis(labelLimit=180)),
+        tooltip=["variant:N", "label:N", alt.Tooltip("score:Q", format=".5f")],
     )
+    cells = base.mark_rect(cornerRadius=3, stroke="#88888833").encode(
+        color=alt.Color(
+            "score:Q",
+            scale=alt.Scale(domain=[low, max(high, low + 1e-9)], range=["#f1f5f4", "#0b6e5e"]),
+            legend=None,
+        )
+    )
+    layers: list[alt.Chart] = [cells]
+    if written:
+        dark = f"datum.score > {(low + high) / 2!r}"
+        color = alt.condition(dark, alt.value("#ffffff"), alt.value("#33403d"))
+        layers.append(base.mark_text(fontSize=11).encode(text=alt.Text("score:Q", format=".3~f"), color=color))
+    return alt.layer(*layers).properties(height=34 * len(variants) + 50)

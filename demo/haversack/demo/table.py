@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from haversack.runtimes.bundle import Bundle
-from haversack.runtimes.engines import ENGINES
+from haversack.runtimes.measurements import VariantMeasurements
 
 REFERENCE_EVALUATED = "reference-evaluated"
 TARGET_NAMES = {"tflite": "TFLite", "coreml": "Core ML", "onnx": "ONNX Runtime", "web": "Web"}
@@ -29,13 +29,15 @@ class Row:
         low: Lower bound of its 95 % interval, in percent.
         high: Its upper bound.
         difference: Accuracy minus the source's on the same samples, in points.
+        difference_low: Lower bound of that paired difference's 95 % interval, in points.
+        difference_high: Its upper bound.
         agreement: Predictions that are the source's, in percent.
         p50: Median latency in milliseconds; None where it was not measured on a real engine.
         p95: 95th percentile.
         p99: 99th percentile.
-        verified: `yes`, `yes (reference-evaluated)` or `no`.
-        judged_by: What executed it.
-        engine: Name of the engine that runs it.
+        verified: Whether it was executed and keeps its recipe's contract.
+        emulated: It was executed by the reference evaluator, not by what a device has.
+        judged_by: What executed it and what it was compared with.
     """
 
     id: str
@@ -47,53 +49,61 @@ class Row:
     low: float | None
     high: float | None
     difference: float | None
+    difference_low: float | None
+    difference_high: float | None
     agreement: float | None
     p50: float | None
     p95: float | None
     p99: float | None
-    verified: str
+    verified: bool
+    emulated: bool
     judged_by: str
-    engine: str
+
+    @property
+    def name(self) -> str:
+        """Target and compression for people."""
+        return f"{self.target} {self.compression}"
 
 
 def rows(bundle: Bundle) -> list[Row]:
-    """The rows of a bundle, in its own order."""
+    """The rows of a bundle, in its own order. Facts of another form than the packer writes are left out."""
     found = []
     for variant in bundle.manifest.variants:
-        measured = bundle.measurements.variants.get(variant.id)
-        facts: dict[str, Any] = dict(measured.facts) if measured else {}
-        interval: dict[str, Any] = facts.get("accuracy") or {}
-        latency = measured.latencies[0] if measured and measured.latencies else None
-        verified = "no"
-        if variant.verified:
-            verified = f"yes ({REFERENCE_EVALUATED})" if variant.emulated else "yes"
+        measured = bundle.measurements.variants.get(variant.id) or VariantMeasurements()
+        accuracy = measured.facts.get("accuracy")
+        interval: Mapping[str, Any] = accuracy if isinstance(accuracy, Mapping) else {}
+        gzip_bytes = measured.facts.get("gzip_bytes")
+        latency = measured.latencies[0] if measured.latencies and not variant.emulated else None
         found.append(
             Row(
                 id=variant.id,
                 target=TARGET_NAMES.get(variant.target, variant.target),
                 compression=variant.compression,
                 bytes=variant.file.bytes,
-                gzip_bytes=facts.get("gzip_bytes"),
-                accuracy=_percent(measured.accuracy if measured else None),
+                gzip_bytes=gzip_bytes if isinstance(gzip_bytes, int) else None,
+                accuracy=_percent(measured.accuracy),
                 low=_percent(interval.get("low")),
                 high=_percent(interval.get("high")),
                 difference=_percent(interval.get("difference")),
-                agreement=_percent(measured.agreement if measured else None),
+                difference_low=_percent(interval.get("difference_low")),
+                difference_high=_percent(interval.get("difference_high")),
+                agreement=_percent(measured.agreement),
                 p50=latency.p50_ms if latency else None,
                 p95=latency.p95_ms if latency else None,
                 p99=latency.p99_ms if latency else None,
-                verified=verified,
+                verified=variant.verified,
+                emulated=variant.emulated,
                 judged_by=variant.judged_by,
-                engine=ENGINES.get("." + variant.file.path.rpartition(".")[2], ("", ""))[0],
             )
         )
     return found
 
 
 def frame(found: Sequence[Row]) -> pd.DataFrame:
-    """The rows as a data frame whose columns are `Row`'s fields."""
-    return pd.DataFrame([vars(row) for row in found], columns=list(Row.__dataclass_fields__))
+    """The rows as a data frame whose columns are `Row`'s fields and `name`."""
+    columns = [*Row.__dataclass_fields__, "name"]
+    return pd.DataFrame([{**vars(row), "name": row.name} for row in found], columns=columns)
 
 
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100.0 * share
+def _percent(share: object) -> float | None:
+    return 100.0 * share if isinstance(share, int | float) else None

@@ -75,7 +75,11 @@ def launch(bundles: list[Path], port: int, *, headless: bool) -> list[str]:
         "server.address": "127.0.0.1",
         "server.port": str(port),
         "server.headless": str(headless).lower(),
+        "server.fileWatcherType": "none",
+        "client.toolbarMode": "minimal",
         "global.developmentMode": "false",
+        "theme.light.primaryColor": "#0b6e5e",
+        "theme.dark.primaryColor": "#4cc3a5",
     }
     flags = [f"--{name}={value}" for name, value in settings.items()]
     paths = [str(bundle.absolute()) for bundle in shown]
