@@ -34,6 +34,8 @@ def read_onnx(path: Path) -> ir.Model:
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
                 _attach(value.const_value, path)
+                # The array stays mapped to the file; a plain tensor is what everything after this can serialize.
+                value.const_value = ir.Tensor(value.const_value.numpy(), dtype=value.const_value.dtype, name=value.name)
     return model
 
 

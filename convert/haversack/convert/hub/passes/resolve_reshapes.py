@@ -37,7 +37,7 @@ def resolve_reshapes(model: ir.Model) -> bool:
             continue
         asked = _dims(node.inputs[1], _DEPTH)
         given = _named(source.shape)
-        if asked is None or given is None or node.attributes.get_int("allowzero", 0):
+        if asked is None or given is None or node.attributes.get_int("allowzero", 0) != 0:
             continue
         resolved = _resolve(asked, given)
         if resolved is None:
