@@ -84,9 +84,9 @@ KERNELS: Final[dict[str, Kernel]] = {
     "MAXIMUM": Kernel(F32_I, "same", max_rank=5),
     "MINIMUM": Kernel(F32_I, "same", max_rank=5),
     "SQUARED_DIFFERENCE": Kernel(F32_I32, "free", max_rank=4),
-    "ABS": Kernel(F32_I32),
+    "ABS": Kernel(F32_I32, "free"),
     "NEG": Kernel(F32_I),
-    "EXP": Kernel(F32),
+    "EXP": Kernel(F32, "free"),
     "LOG": Kernel(F32),
     "SQRT": Kernel(F32),
     "RSQRT": Kernel(F32),
@@ -178,6 +178,13 @@ KERNELS: Final[dict[str, Kernel]] = {
 def _convolution(plain: int, hybrid: int, hybrid_per_channel: int, int8: int) -> Callable[[Operator], int]:
     def rule(operator: Operator) -> int:
         data, weights = operator.inputs[0], operator.inputs[1]
+        if (
+            data is not None
+            and weights is not None
+            and operator.code == "CONV_2D"
+            and data.shape[3] != weights.shape[3]
+        ):
+            return 6  # grouped
         if data is None or weights is None or weights.dtype != "int8":
             dilated = any(operator.options.get(f"dilation_{side}_factor", 1) != 1 for side in "wh")
             return 2 if dilated and operator.code == "DEPTHWISE_CONV_2D" else plain

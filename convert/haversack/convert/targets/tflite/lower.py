@@ -47,7 +47,9 @@ def lower(model: ir.Model, options: Options) -> Lowered:
     load_all()
     blockers = _static_blockers(model)
     if blockers:
-        return Lowered(Graph(), blockers=[*blockers, *_unknown_operators(model)])
+        told = {blocker.node for blocker in blockers}
+        blockers += [blocker for blocker in _unknown_operators(model) if blocker.node not in told]
+        return Lowered(Graph(), blockers=blockers)
     return _Driver(assign(model, options.io_layout), options, model).run()
 
 

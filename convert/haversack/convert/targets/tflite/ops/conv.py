@@ -71,9 +71,9 @@ def _conv_2d(
         kernel = steps.transpose(b, weights, (1, 2, 3, 0))
         return b.op("DEPTHWISE_CONV_2D", [x, kernel, bias], out, depth_multiplier=filters // channels, **options)
     kernel = steps.transpose(b, weights, (0, 2, 3, 1))
-    if group == 1:
+    if group == 1 or b.mode != "hybrid":
         return b.op("CONV_2D", [x, kernel, bias], out, **options)
-    parts = zip(
+    parts = zip(  # the hybrid kernel knows no groups
         steps.split(b, x, 3, [channels // group] * group),
         steps.split(b, kernel, 0, [filters // group] * group),
         [None] * group if bias is None else steps.split(b, bias, 0, [filters // group] * group),

@@ -78,19 +78,23 @@ def _factors(
 
 
 def _coordinates(size: int, out: int, factor: float, mode: str) -> Array:
-    """Where each output element lies in the input (Resize, operator spec)."""
-    x = np.arange(out, dtype=np.float64)
+    """Where each output element lies in the input (Resize, operator spec).
+
+    In float32, as onnxruntime computes it: scales such as 0.6 put coordinates on the very edge of a rounding.
+    """
+    x = np.arange(out, dtype=np.float32)
+    half, one, ratio = np.float32(0.5), np.float32(1), np.float32(factor)
     if mode == "half_pixel":
-        return np.asarray((x + 0.5) / factor - 0.5)
+        return np.asarray((x + half) / ratio - half)
     if mode == "pytorch_half_pixel":
-        return np.asarray((x + 0.5) / factor - 0.5 if out > 1 else x * 0)
+        return np.asarray((x + half) / ratio - half if out > 1 else x * 0)
     if mode == "align_corners":
-        return np.asarray(x * (size - 1) / (out - 1) if out > 1 else x * 0)
+        return np.asarray(x * np.float32(size - 1) / np.float32(out - 1) if out > 1 else x * 0)
     if mode == "asymmetric":
-        return np.asarray(x / factor)
+        return np.asarray(x / ratio)
     if mode == "half_pixel_symmetric":
-        adjustment = out / (factor * size)
-        return np.asarray(size / 2 * (1 - adjustment) + (x + 0.5) / factor - 0.5)
+        adjustment = np.float32(out) / (ratio * np.float32(size))
+        return np.asarray(np.float32(size) * half * (one - adjustment) + (x + half) / ratio - half)
     raise ValueError(f"unknown coordinate_transformation_mode {mode!r}")
 
 

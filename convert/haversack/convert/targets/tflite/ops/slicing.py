@@ -29,7 +29,9 @@ def slice_(
     reverse = [axis for axis, row in enumerate(rows) if row.step < 0 and len(row) > 1]
     forward = [row if row.step > 0 else row[::-1] for row in rows]
     y = _forward(b, x, forward)
-    return b.op("REVERSE_V2", [y, b.ints(reverse)], y.shape) if reverse else y
+    for axis in reverse:  # the kernel reverses neighbouring axes only
+        y = b.op("REVERSE_V2", [y, b.ints([axis])], y.shape)
+    return y
 
 
 def _forward(b: Builder, x: Tensor, rows: list[range]) -> Tensor:
