@@ -8,16 +8,44 @@ scores = model({"input_1": features})["Identity"]
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from haversack.runtimes.bundle import SUFFIX, Bundle, open_bundle
-from haversack.runtimes.engines import TensorSpec, engine_name, open_engine
-from haversack.runtimes.errors import BundleError, EngineError, FeedError, HaversackError
-from haversack.runtimes.golden import Check
-from haversack.runtimes.manifest import Manifest, Variant
-from haversack.runtimes.model import Model, open_variant
-from haversack.runtimes.preprocess import Preprocess
-from haversack.runtimes.selection import choose, runnable
+if TYPE_CHECKING:
+    from haversack.runtimes.bundle import Bundle, open_bundle
+    from haversack.runtimes.engines import TensorSpec
+    from haversack.runtimes.errors import BundleError, EngineError, FeedError, HaversackError
+    from haversack.runtimes.golden import Check
+    from haversack.runtimes.manifest import Manifest, Variant
+    from haversack.runtimes.model import Model
+    from haversack.runtimes.preprocess import Preprocess
+
+# Imported when first used (PEP 562): the errors are needed where NumPy must not be imported, such as in the process
+# that hands a model to a worker.
+_WHERE = {
+    "Bundle": "bundle",
+    "open_bundle": "bundle",
+    "TensorSpec": "engines",
+    "BundleError": "errors",
+    "EngineError": "errors",
+    "FeedError": "errors",
+    "HaversackError": "errors",
+    "Check": "golden",
+    "Manifest": "manifest",
+    "Variant": "manifest",
+    "Model": "model",
+    "Preprocess": "preprocess",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def load(
@@ -42,6 +70,11 @@ def load(
         BundleError: The bundle is damaged, unsafe or of an unknown version, has no such variant, or failed `verify`.
         EngineError: The engine is not installed or rejects the artifact.
     """
+    from haversack.runtimes.bundle import SUFFIX, open_bundle
+    from haversack.runtimes.errors import BundleError, EngineError, HaversackError
+    from haversack.runtimes.model import open_variant
+    from haversack.runtimes.selection import choose, runnable
+
     path = Path(path)
     if threads < 1:
         raise EngineError(f"threads must be at least 1, found {threads}")
@@ -69,6 +102,10 @@ def load(
 
 
 def _load_artifact(path: Path, variant: str | None, engine: str | None, threads: int, verify: bool) -> Model:
+    from haversack.runtimes.engines import engine_name, open_engine
+    from haversack.runtimes.errors import BundleError, EngineError
+    from haversack.runtimes.model import Model
+
     if not path.exists():
         raise BundleError(f"no such bundle or artifact: {path}")
     if variant is not None or verify:

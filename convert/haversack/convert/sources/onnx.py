@@ -9,6 +9,9 @@ import onnx_ir as ir
 
 from haversack.convert.errors import SourceError
 
+HELD_BYTES = 1 << 20
+"""External tensors up to this size are read at once: the hub serializes small ones, which takes their values along."""
+
 
 def read_onnx(path: Path) -> ir.Model:
     """Read an ONNX file; weights in files beside it are mapped, not copied.
