@@ -17,10 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -69,6 +68,7 @@ def mobilenet_v2(folder: Path) -> Path:
     """MobileNetV2 as `keras.applications` builds it, with random weights and normalisation statistics, as `.onnx`."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
+    import numpy as np
     import onnx_ir as ir
 
     from haversack.convert.sources import read
@@ -93,22 +93,31 @@ def mobilenet_v2(folder: Path) -> Path:
     return path
 
 
+MODELS: dict[str, Callable[[Path], object]] = {"resnet8": resnet8, "mobilenet_v2": mobilenet_v2}
+
+
 def main() -> None:
     """Run the command line above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
-    runs = parser.parse_args().runs
+    parser.add_argument("--make", nargs=2, metavar=("MODEL", "FOLDER"), help="only write MODEL.onnx into FOLDER")
+    arguments = parser.parse_args()
+    if arguments.make:
+        MODELS[arguments.make[0]](Path(arguments.make[1]))
+        return
     haversack = str(Path(sys.executable).with_name("haversack"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         parent = cost([haversack, "--version"]).peak
         print(f"{'':44s} CPU-s (median, min-max)   wall s   peak MiB")
-        for make in (resnet8, mobilenet_v2):
-            model = make(folder)
+        for made in MODELS:
+            # In a process of its own: a child's peak memory starts at that of the process it was forked from.
+            subprocess.run([sys.executable, "-m", "benchmarks.fresh_process", "--make", made, name], check=True)
+            model = folder / f"{made}.onnx"
             for target, suffix in (("tflite", ".tflite"), ("onnx", ".onnx"), ("coreml", ".mlpackage")):
                 for flags in (["--no-verify"], []):
                     command = [haversack, "convert", str(model), "--to", target, "--force", *flags]
-                    taken = [cost([*command, "-o", str(folder / f"out{suffix}")]) for _ in range(runs)]
+                    taken = [cost([*command, "-o", str(folder / f"out{suffix}")]) for _ in range(arguments.runs)]
                     cpu = [one.cpu for one in taken]
                     print(
                         f"{model.stem:13s} {target:7s} {'not verified' if flags else 'verified':22s} "

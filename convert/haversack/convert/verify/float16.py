@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.errors import VerificationError
 from haversack.convert.targets import Target, Written
+from haversack.convert.verify.contract import RELATIVE_FLOOR
 from haversack.convert.verify.edges import Edges
 from haversack.convert.verify.execute import Progress, run_all
 from haversack.convert.verify.judge import Judged, Subject, judge
@@ -50,19 +51,21 @@ def repair(
     """
     groups = _groups(subject.model)
     count = sum(map(len, groups))
-    probe = _worst(reference, _outputs(subject, reference), PROBES)
+    # Relative to the peak over all samples, as the contract is, also where only a few are run.
+    peaks = {name: max(float(np.abs(value).max()), RELATIVE_FLOOR) for name, value in reference.source.items()}
+    probe = _worst(reference, _sample_errors(reference, _outputs(subject, reference), peaks), PROBES)
     errors = []
     for index, group in enumerate(groups):
         if progress is not None:
             progress(0.6 * index / len(groups), "measuring which layers need float32")
         attempt, _ = _write(target, subject, frozenset(group))
-        errors.append(_error(probe, _outputs(attempt, probe)))
+        errors.append(_sample_errors(probe, _outputs(attempt, probe), peaks).max())
     ranked = [groups[index] for index in np.argsort(errors, kind="stable")]
     for step, kept in enumerate(_doubling(len(ranked))):
         nodes = frozenset(name for group in ranked[:kept] for name in group)
         attempt, written = _write(target, subject, nodes)
         limit = subject.contract.max_relative
-        if limit is not None and not _error(probe, _outputs(attempt, probe)) <= limit:
+        if limit is not None and not _sample_errors(probe, _outputs(attempt, probe), peaks).max() <= limit:
             continue
         try:
             judged = judge(attempt, reference, None, None if progress is None else _part(progress, step))
@@ -98,25 +101,21 @@ def _outputs(subject: Subject, reference: Reference) -> dict[str, Array]:
     return {name: outputs[name].reshape(value.shape) for name, value in reference.source.items()}
 
 
-def _sample_errors(reference: Reference, outputs: dict[str, Array]) -> Array:
+def _sample_errors(reference: Reference, outputs: dict[str, Array], peaks: Mapping[str, float]) -> Array:
     """The largest relative error of each sample, [samples]; what is not finite counts as infinite."""
     count = len(reference.samples)
     worst = np.zeros(count)
     for name, wanted in reference.source.items():
         with np.errstate(invalid="ignore", over="ignore"):
             far = np.abs(wanted.astype(np.float64) - outputs[name]).reshape(count, -1).max(axis=1)
-        worst = np.maximum(worst, np.where(np.isfinite(far), far, np.inf) / max(np.abs(wanted).max(), 1e-6))
+        worst = np.maximum(worst, np.where(np.isfinite(far), far, np.inf) / peaks[name])
     return worst
 
 
-def _error(reference: Reference, outputs: dict[str, Array]) -> float:
-    return float(_sample_errors(reference, outputs).max())
-
-
-def _worst(reference: Reference, outputs: dict[str, Array], count: int) -> Reference:
-    """The reference on the samples where `outputs` are furthest from it."""
+def _worst(reference: Reference, errors: Array, count: int) -> Reference:
+    """The reference on the `count` samples whose errors are largest."""
     total = len(reference.samples)
-    chosen = np.sort(np.argsort(-_sample_errors(reference, outputs), kind="stable")[:count])
+    chosen = np.sort(np.argsort(-errors, kind="stable")[:count])
     feeds = tuple(reference.samples.feeds[index] for index in chosen)
     source = {
         name: value.reshape(total, -1, *value.shape[1:])[chosen].reshape(-1, *value.shape[1:])
