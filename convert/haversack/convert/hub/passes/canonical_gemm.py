@@ -109,7 +109,10 @@ def _canonical(node: ir.Node) -> bool:
     held = constant(bias)
     fits = bias is None or (is_weight(bias) and bias.shape is not None and list(bias.shape) == [out])
     if dense and alpha == 1 and beta == 1 and not trans_a and trans_b and fits:
-        return False
+        written = [name for name in ("alpha", "beta", "transA") if name in node.attributes]
+        for name in written:
+            del node.attributes[name]
+        return bool(written)
     if trans_a:
         x = insert(node, "Transpose", [x], f"{node.name}/transposed_input", like=x, perm=[1, 0])
         x.shape = ir.Shape(list(x.shape)[::-1]) if x.shape is not None else None
