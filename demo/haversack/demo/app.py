@@ -72,12 +72,9 @@ def show(bundle: Bundle) -> None:
         st.html(cards)
     show_variants(bundle, rows)
     show_tradeoff(rows)
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        trying.show(bundle, rows)
-    with right:
-        artifacts.show(bundle, rows)
-        provenance(bundle)
+    trying.show(bundle, rows)
+    artifacts.show(bundle, rows)
+    provenance(bundle)
 
 
 def show_variants(bundle: Bundle, rows: list[table.Row]) -> None:

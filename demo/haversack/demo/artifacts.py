@@ -13,6 +13,7 @@ import streamlit as st
 from haversack.demo import plain
 from haversack.demo.table import Row
 from haversack.runtimes.bundle import Bundle, open_bundle
+from haversack.runtimes.manifest import File
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The date of what is zipped: the same folder gives the same bytes."""
@@ -22,24 +23,26 @@ def show(bundle: Bundle, rows: Sequence[Row]) -> None:
     """Choose one file of the bundle and download it."""
     st.markdown("#### Download")
     files = [(row.id, Path(file.path).name) for row in rows for file in _files(bundle, row.id)]
-    chosen = st.selectbox("Artifact", files, format_func=lambda pair: pair[1], key="artifact")
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    chosen = left.selectbox("Artifact", files, format_func=lambda pair: pair[1], key="artifact")
     variant, name = chosen
     file = next(file for file in _files(bundle, variant) if Path(file.path).name == name)
     file_name, data = _contents(str(bundle.path), bundle.path.stat().st_mtime_ns, variant, name)
-    st.download_button(
-        f"Download {plain.markdown(file_name)} ({plain.size(len(data))})",
+    right.download_button(
+        f"Download ({plain.size(len(data))})",
         data,
         file_name,
         on_click="ignore",
         type="primary",
+        width="stretch",
         icon=":material/download:",
         key="download",
     )
     what = "of the folder in it" if file_name != name else "of the file"
-    st.html(f'<p class="hv-sha">sha256 {what}, checked: {file.sha256}</p>')
+    st.html(f'<p class="hv-sha">sha256 {what}, checked: <span>{file.sha256}</span></p>')
 
 
-def _files(bundle: Bundle, variant_id: str) -> tuple:  # type: ignore[type-arg]
+def _files(bundle: Bundle, variant_id: str) -> tuple[File, ...]:
     variant = bundle.variant(variant_id)
     return (variant.file, *variant.companions)
 

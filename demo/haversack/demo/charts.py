@@ -42,11 +42,15 @@ def tradeoff(table: pd.DataFrame, axis: str = SIZE) -> alt.LayerChart:
     shown = shown[shown["across"].notna() & shown["quality"].notna()]
     quality = "accuracy, % (bars: 95 % interval)" if labelled else "agreement with the source, %"
     targets, recipes = list(dict.fromkeys(shown["target"])), list(dict.fromkeys(shown["compression"]))
+    emulated = sorted({name for name, flag in zip(shown["target"], shown["emulated"], strict=True) if flag})
+    named = f"indexof({emulated!r}, datum.label) < 0 ? datum.label : datum.label + ' (reference-evaluated)'"
     color = alt.Color(
         "target:N",
         title=None,
         scale=alt.Scale(domain=targets, range=[TARGET_COLORS.get(name, OTHER_COLOR) for name in targets]),
-        legend=alt.Legend(orient="top", symbolType="circle", symbolSize=90),
+        legend=alt.Legend(
+            orient="top", symbolType="circle", symbolSize=110, symbolOpacity=1, labelExpr=named, labelLimit=240
+        ),
     )
     x_title = f"{title}, {unit}" if axis == LATENCY else title
     x = alt.X("across:Q", title=x_title, scale=alt.Scale(zero=True, nice=True), axis=alt.Axis(tickCount=8))
@@ -58,7 +62,7 @@ def tradeoff(table: pd.DataFrame, axis: str = SIZE) -> alt.LayerChart:
             "compression:N",
             title=None,
             scale=alt.Scale(domain=recipes, range=[SHAPES[index % len(SHAPES)] for index in range(len(recipes))]),
-            legend=alt.Legend(orient="top", symbolFillColor="transparent", symbolSize=90),
+            legend=alt.Legend(orient="top", symbolSize=90, symbolFillColor="transparent", symbolStrokeWidth=1.8),
         ),
         size=alt.Size("area:Q", scale=None, legend=None),
         fillOpacity=alt.condition("datum.timed", alt.value(0.55), alt.value(0.0)),
@@ -87,12 +91,11 @@ def _areas(latencies: pd.Series[float]) -> pd.Series[float]:
     return (500 * latencies / max(slowest, 1e-12)).clip(lower=40).fillna(UNTIMED_AREA)
 
 
-def scores(table: pd.DataFrame, *, written: bool) -> alt.LayerChart:
+def scores(table: pd.DataFrame) -> alt.LayerChart:
     """Scores of one input: a row a variant, a column a class.
 
     Args:
         table: Columns `variant`, `label` and `score`.
-        written: Write each score in its cell, as is legible up to a dozen classes.
     """
     classes = list(dict.fromkeys(table["label"]))
     variants = list(dict.fromkeys(table["variant"]))
@@ -105,13 +108,13 @@ def scores(table: pd.DataFrame, *, written: bool) -> alt.LayerChart:
     cells = base.mark_rect(cornerRadius=3, stroke="#88888833").encode(
         color=alt.Color(
             "score:Q",
-            scale=alt.Scale(domain=[low, max(high, low + 1e-9)], range=["#f1f5f4", "#0b6e5e"]),
+            scale=alt.Scale(
+                domain=[low, max(high, low + 1e-9)], range=["rgba(11, 110, 94, 0.07)", "rgba(11, 110, 94, 1)"]
+            ),
             legend=None,
         )
     )
-    layers: list[alt.Chart] = [cells]
-    if written:
-        dark = f"datum.score > {(low + high) / 2!r}"
-        color = alt.condition(dark, alt.value("#ffffff"), alt.value("#33403d"))
-        layers.append(base.mark_text(fontSize=11).encode(text=alt.Text("score:Q", format=".3~f"), color=color))
-    return alt.layer(*layers).properties(height=34 * len(variants) + 50)
+    dark = f"datum.score > {(low + high) / 2!r}"
+    color = alt.condition(dark, alt.value("#ffffff"), alt.value("#7a8784"))
+    text = base.mark_text(fontSize=11).encode(text=alt.Text("score:Q", format=".2~f"), color=color)
+    return alt.layer(cells, text).properties(height=34 * len(variants) + 50)

@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from haversack.demo import plain
 from haversack.demo.charts import TARGET_COLORS
 from haversack.demo.table import REFERENCE_EVALUATED, Row
 
 DASH = "–"
+BREAKABLE = REFERENCE_EVALUATED.replace("-", "-<wbr>")
 
 SORTS: dict[str, Callable[[Row], float]] = {
-    "as packed": lambda row: 0.0,
+    "as packed": lambda _: 0.0,
     "smallest": lambda row: row.bytes,
     "fastest": lambda row: float("inf") if row.p50 is None else row.p50,
     "most accurate": lambda row: -(row.accuracy if row.accuracy is not None else row.agreement or 0.0),
 }
 """Orders of the table, by their names on the page."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What one variant says about one input.
+
+    Attributes:
+        id: The variant's id.
+        name: Target and compression for people.
+        prediction: The class with the highest score; None where the output is no class score.
+        score: That score.
+        difference: Largest absolute difference to the first variant's outputs; None where they cannot be compared.
+        engine: What ran it.
+        emulated: That was the reference evaluator.
+    """
+
+    id: str
+    name: str
+    prediction: str | None
+    score: float | None
+    difference: float | None
+    engine: str
+    emulated: bool
 
 
 def cards(rows: Sequence[Row]) -> str:
@@ -37,6 +62,8 @@ def cards(rows: Sequence[Row]) -> str:
         equal = sorted((row for row in scored if row.accuracy == best), key=lambda row: row.bytes)
         others = f" and {len(equal) - 1} more" if len(equal) > 1 else ""
         shown.append(("Most accurate", f"{best:.2f} %", equal[0].name + others))
+        if equal[0].emulated:
+            shown[-1] = (f"Most accurate, {REFERENCE_EVALUATED}", *shown[-1][1:])
     return "".join(
         f'<div class="hv-card"><small>{head}</small><strong>{value}</strong><small>{plain.element(name)}</small></div>'
         for head, value, name in shown
@@ -60,7 +87,7 @@ def table(rows: Sequence[Row]) -> str:
         )
     if any(row.accuracy is not None for row in rows):
         columns.append(("accuracy, % <small>95 % interval</small>", "", _accuracy))
-        columns.append(("to the source, points <small>95 % interval</small>", "", _difference))
+        columns.append(("to source, points <small>95 % interval</small>", "", _difference))
     if any(row.agreement is not None for row in rows):
         columns.append(("agreement, %", "", lambda row: _number(row.agreement, ".2f")))
     if any(row.p50 is not None for row in rows):
@@ -81,6 +108,23 @@ def table(rows: Sequence[Row]) -> str:
         '<div class="hv-scroll" tabindex="0" role="region" aria-label="Variants"><table class="hv-table">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def tried(lines: Sequence[Tried]) -> str:
+    """What variants say about one input, as a table."""
+    scored = any(line.prediction is not None for line in lines)
+    head = "<th scope='col'>variant</th>"
+    head += "<th scope='col'>prediction</th><th scope='col'>score</th>" if scored else ""
+    head += "<th scope='col'>largest difference to the first</th><th scope='col' class='hv-left'>run by</th>"
+    body = ""
+    for line in lines:
+        body += f'<tr data-variant="{plain.element(line.id)}"><td>{plain.element(line.name)}</td>'
+        if scored:
+            said = DASH if line.prediction is None else plain.element(line.prediction)
+            body += f'<td class="hv-best">{said}</td><td>{_number(line.score, ".4f")}</td>'
+        engine = BREAKABLE if line.emulated else plain.element(line.engine)
+        body += f'<td>{_number(line.difference, ".2g")}</td><td class="hv-left"><small>{engine}</small></td></tr>'
+    return f'<table class="hv-table hv-tried"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _target(row: Row) -> str:
@@ -105,7 +149,7 @@ def _difference(row: Row) -> str:
 
 def _verified(row: Row) -> str:
     mark = '<span class="hv-yes">yes</span>' if row.verified else '<span class="hv-no">no</span>'
-    return mark + (f"<small>{REFERENCE_EVALUATED}</small>" if row.emulated else "")
+    return mark + (f"<small>{BREAKABLE}</small>" if row.emulated else "")
 
 
 def _unit(rows: Sequence[Row]) -> tuple[str, float]:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from haversack.demo import charts, inputs, plain
-from haversack.demo.table import REFERENCE_EVALUATED, Row
+from haversack.demo import charts, comparison, inputs, plain
+from haversack.demo.table import Row
 from haversack.demo.trial import Outcome, run_variants
 from haversack.runtimes.bundle import Bundle
 from haversack.runtimes.engines import Array
@@ -20,8 +20,8 @@ from haversack.runtimes.manifest import Manifest
 SHOWN_VARIANTS = 4
 """How many variants an input is tried on at first."""
 
-WRITTEN_CLASSES = 12
-"""Scores are written in their cells up to this many classes; of more, the best `BEST_CLASSES` are shown."""
+ALL_CLASSES = 12
+"""Up to this many classes all are shown; of more, the first variant's best `BEST_CLASSES`."""
 
 BEST_CLASSES = 10
 MOST_CLASSES = 100_000
@@ -33,34 +33,46 @@ PICTURES = ["png", "jpg", "jpeg", "bmp"]
 def show(bundle: Bundle, rows: Sequence[Row]) -> None:
     """Choose an input and variants, run them, and show what they say."""
     st.markdown("#### Try an input")
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        sample = _choose(bundle)
+    if sample is None:
+        return
+    with right:
+        names = {row.id: row.name for row in rows}
+        ids = list(names)
+        chosen = st.multiselect(
+            "Variants", ids, ids[:SHOWN_VARIANTS], format_func=names.__getitem__, key=f"variants {bundle.path}"
+        )
+        if not chosen:
+            st.info("Choose a variant.")
+            return
+        outcomes = _outcomes(bundle, chosen, sample.feeds)
+        worked = {name: outcome for name, outcome in outcomes.items() if not outcome.error}
+        if worked:
+            st.html(comparison.tried(_lines(worked, names, bundle.manifest)))
+        for name, outcome in outcomes.items():
+            if outcome.error:
+                st.error(f"{plain.markdown(names[name])}: {plain.markdown(outcome.error)}")
+        _chart(worked, names, bundle.manifest)
+
+
+def _choose(bundle: Bundle) -> inputs.Sample | None:
+    """The input that is tried, shown as a picture where it can be."""
     samples = _samples(bundle)
     if not samples:
-        return
+        return None
     index = 0
     if len(samples) > 1:
         index = int(st.number_input(f"Sample, 0 to {len(samples) - 1}", 0, len(samples) - 1, 0, key="sample"))
     sample = samples[index]
-    names = {row.id: row.name for row in rows}
-    ids = [row.id for row in rows]
-    chosen = st.multiselect("Variants", ids, ids[:SHOWN_VARIANTS], format_func=lambda id: names[id], key="variants")
-    if not chosen:
-        st.info("Choose a variant.")
-        return
-    outcomes = _outcomes(bundle, chosen, sample.feeds)
-    for name, outcome in outcomes.items():
-        if outcome.error:
-            st.error(f"{plain.markdown(names[name])}: {plain.markdown(outcome.error)}")
-    worked = {name: outcome for name, outcome in outcomes.items() if not outcome.error}
     picture = inputs.as_picture(sample.feeds)
+    said = "" if sample.label is None else f"label: {_name(sample.label, bundle.manifest.labels)}"
     if picture is not None:
-        left, right = st.columns([1, 3], vertical_alignment="center")
-        said = "" if sample.label is None else f"label: {_name(sample.label, bundle.manifest.labels)}"
-        left.image(picture, caption=plain.markdown(said) or None, width=min(inputs.SHOWN_PIXELS, picture.shape[1]))
-        with right:
-            _results(worked, names, bundle.manifest)
-    else:
-        _results(worked, names, bundle.manifest)
-    _chart(worked, names, bundle.manifest)
+        st.image(picture, caption=plain.markdown(said) or None, width=min(inputs.SHOWN_PIXELS, picture.shape[1]))
+    elif said:
+        st.caption(plain.markdown(said))
+    return sample
 
 
 def _samples(bundle: Bundle) -> list[inputs.Sample]:
@@ -107,33 +119,25 @@ def _outcomes(bundle: Bundle, chosen: Sequence[str], feeds: Mapping[str, Array])
     return {name: tried[name] for name in chosen}
 
 
-def _results(worked: Mapping[str, Outcome], names: Mapping[str, str], manifest: Manifest) -> None:
+def _lines(worked: Mapping[str, Outcome], names: Mapping[str, str], manifest: Manifest) -> list[comparison.Tried]:
     """One line a variant: what it says, and how far it is from the first one."""
-    if not worked:
-        return
     first = next(iter(worked.values()))
     lines = []
     for name, outcome in worked.items():
-        line: dict[str, object] = {"variant": names[name]}
         scores = _class_scores(outcome)
-        if scores is not None:
-            best = int(scores.argmax())
-            line |= {"prediction": _name(best, manifest.labels, len(scores)), "score": float(scores[best])}
-        line["difference"] = _difference(outcome, first)
-        line["run by"] = REFERENCE_EVALUATED if outcome.emulated else outcome.engine
-        lines.append(line)
-    number = st.column_config.NumberColumn
-    st.dataframe(
-        pd.DataFrame(lines),
-        hide_index=True,
-        width="stretch",
-        column_config={
-            "score": number(format="%.4f"),
-            "difference": number(
-                "largest difference", format="%.2e", help="Largest absolute difference to the first variant's outputs."
-            ),
-        },
-    )
+        best = None if scores is None else int(scores.argmax())
+        lines.append(
+            comparison.Tried(
+                id=name,
+                name=names[name],
+                prediction=None if best is None or scores is None else _name(best, manifest.labels, len(scores)),
+                score=None if best is None or scores is None else float(scores[best]),
+                difference=_difference(outcome, first),
+                engine=outcome.engine,
+                emulated=outcome.emulated,
+            )
+        )
+    return lines
 
 
 def _chart(worked: Mapping[str, Outcome], names: Mapping[str, str], manifest: Manifest) -> None:
@@ -141,14 +145,14 @@ def _chart(worked: Mapping[str, Outcome], names: Mapping[str, str], manifest: Ma
     if not found:
         return
     first = next(iter(found.values()))
-    shown = range(len(first)) if len(first) <= WRITTEN_CLASSES else np.argsort(-first, kind="stable")[:BEST_CLASSES]
+    shown = range(len(first)) if len(first) <= ALL_CLASSES else np.argsort(-first, kind="stable")[:BEST_CLASSES]
     cells = [
         {"variant": names[name], "label": _name(int(i), manifest.labels, len(first)), "score": float(scores[i])}
         for name, scores in found.items()
         for i in shown
         if len(scores) == len(first)
     ]
-    st.altair_chart(charts.scores(pd.DataFrame(cells), written=True), width="stretch")
+    st.altair_chart(charts.scores(pd.DataFrame(cells)), width="stretch")
 
 
 def _class_scores(outcome: Outcome) -> Array | None:

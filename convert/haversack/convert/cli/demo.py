@@ -79,7 +79,7 @@ def launch(bundles: list[Path], port: int, *, headless: bool) -> list[str]:
         "client.toolbarMode": "minimal",
         "global.developmentMode": "false",
         "theme.light.primaryColor": "#0b6e5e",
-        "theme.dark.primaryColor": "#4cc3a5",
+        "theme.dark.primaryColor": "#178a72",
     }
     flags = [f"--{name}={value}" for name, value in settings.items()]
     paths = [str(bundle.absolute()) for bundle in shown]
