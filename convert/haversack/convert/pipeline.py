@@ -16,7 +16,7 @@ from typing import Literal
 import onnx_ir as ir
 
 from haversack.convert import report
-from haversack.convert.compress import Compressed
+from haversack.convert.compress import Compressed, is_quantized
 from haversack.convert.compress import compress as compress_graph
 from haversack.convert.compress.recipes import RECIPES, RangeRule, Recipe, WeightGranularity
 from haversack.convert.data import Dataset, open_data, synthetic
@@ -356,7 +356,7 @@ def verified(
     Raises:
         VerificationError: It does not keep its recipe's contract.
     """
-    promise = contract(recipe.name)
+    promise = contract(recipe.name, quantized=is_quantized(work.bound))
     reference = work.reference(samples, part(progress, 0.0, 0.4))
     outputs = None
     if promise.against == COMPRESSED or promise.noise_margin_db is not None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
+from haversack.convert.compress import is_quantized
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
 from haversack.convert.errors import UsageError
 from haversack.convert.names import target_of
@@ -80,7 +81,7 @@ def verify(
     say(0.2, "preparing")
     model = work.compressed(recipe, static=target in STATIC_TARGETS).model
     reference = work.reference(samples, progress)
-    promise = contract(compress)
+    promise = contract(compress, quantized=is_quantized(work.bound))
     outputs = None
     if promise.against == COMPRESSED or promise.noise_margin_db is not None:
         outputs = work.compressed_outputs(recipe, samples, progress)

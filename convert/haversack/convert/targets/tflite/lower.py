@@ -128,7 +128,8 @@ class _Driver:
     def _output(self, value: ir.Value) -> None:
         tensor = self.values[value]
         self.b.begin(value.name or "", "output", [], "plain")
-        if self.options.io_dtype != "int8" or tensor.dtype != "int8" or tensor.constant:
+        integer = self.options.io_dtype == "int8" or value.dtype == ir.DataType.INT8
+        if not integer or tensor.dtype != "int8" or tensor.constant:
             tensor = self.b.plain(tensor)
         inputs = {id(t) for _, t in self.lowered.graph.inputs}
         if tensor.constant or id(tensor) in inputs:  # an output must be computed by something
