@@ -160,10 +160,10 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hostile(tmp_path: Path) -> Path:
-    """A folder with a module of data functions that crash, hang and eat the worker that calls them."""
-    (tmp_path / "hostile.py").write_text(HOSTILE, encoding="utf-8")
-    return tmp_path
+def hostile(model: Path) -> Path:
+    """A folder with the model and a module of data functions that crash, hang and eat the worker that calls them."""
+    (model.parent / "hostile.py").write_text(HOSTILE, encoding="utf-8")
+    return model.parent
 
 
 def names(folder: Path) -> set[str]:

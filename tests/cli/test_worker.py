@@ -23,7 +23,7 @@ def convert(folder: Path, function: str, *words: str, timeout: float = 60):  # t
     )  # fmt: skip
 
 
-def test_a_data_function_of_the_users_own_is_found(model: Path, hostile: Path) -> None:
+def test_a_data_function_of_the_users_own_is_found(hostile: Path) -> None:
     done = convert(hostile, "good")
     assert done.code == 0, done.err
     assert names(hostile) == KEPT | {"small.tflite"}
@@ -38,18 +38,18 @@ def test_a_data_function_of_the_users_own_is_found(model: Path, hostile: Path) -
         ("raises", "an evil data function"),
     ],
 )
-def test_a_crash_is_one_line(model: Path, hostile: Path, function: str, said: str) -> None:
+def test_a_crash_is_one_line(hostile: Path, function: str, said: str) -> None:
     done = convert(hostile, function)
     assert said in done.line
     assert done.code == (2 if function == "raises" else 1)  # What a data function raises is bad data.
     assert names(hostile) == KEPT
 
 
-def test_the_stage_is_named(model: Path, hostile: Path) -> None:
+def test_the_stage_is_named(hostile: Path) -> None:
     assert "while reading small.onnx" in convert(hostile, "crash").line
 
 
-def test_a_hang_is_ended_by_the_time_limit(model: Path, hostile: Path) -> None:
+def test_a_hang_is_ended_by_the_time_limit(hostile: Path) -> None:
     began = time.monotonic()
     done = convert(hostile, "hang", "--timeout", "6")
     assert done.code == 1
@@ -59,21 +59,21 @@ def test_a_hang_is_ended_by_the_time_limit(model: Path, hostile: Path) -> None:
     assert names(hostile) == KEPT | {"worker.pid"}
 
 
-def test_memory_is_bounded(model: Path, hostile: Path) -> None:
+def test_memory_is_bounded(hostile: Path) -> None:
     done = convert(hostile, "hoard", "--memory", "2GiB", "--timeout", "60", timeout=90)
     assert done.code == 1
     assert "memory" in done.line.lower()
     assert names(hostile) == KEPT
 
 
-def test_vendors_output_stays_inside(model: Path, hostile: Path) -> None:
+def test_vendors_output_stays_inside(hostile: Path) -> None:
     done = convert(hostile, "noisy")
     assert done.code == 0
     assert "chatter" not in done.out + done.err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_nothing(model: Path, hostile: Path, number: signal.Signals) -> None:
+def test_an_interrupt_leaves_nothing(hostile: Path, number: signal.Signals) -> None:
     command = [
         str(Path(sys.executable).with_name("haversack")), "pack", "small.onnx", "--to", "tflite,coreml,onnx",
         "--calibration", "hostile:hang", "-o", "made.haversack",
@@ -96,7 +96,7 @@ def test_an_interrupt_leaves_nothing(model: Path, hostile: Path, number: signal.
     assert not alive(int(marker.read_text()))
 
 
-def test_a_killed_parent_leaves_no_worker(model: Path, hostile: Path) -> None:
+def test_a_killed_parent_leaves_no_worker(hostile: Path) -> None:
     command = [
         str(Path(sys.executable).with_name("haversack")), "convert", "small.onnx", "--to", "tflite", "--compress",
         "int8", "--calibration", "hostile:hang",

@@ -26,6 +26,10 @@ from haversack.convert.errors import UnsupportedError
 from haversack.runtimes.errors import HaversackError
 
 
+OUT_OF_MEMORY = ("failed to map segment", "Cannot allocate memory", "bad_alloc", "bad allocation", "out of memory")
+"""How libraries, the dynamic linker and the system say that there is no memory left, when not by MemoryError."""
+
+
 class Channel:
     """The answering end of the pipe.
 
@@ -62,7 +66,8 @@ def main() -> int:
         return 1
     except Exception as error:
         text = " ".join(str(error).split())[:400]
-        channel.send("error", {"type": type(error).__name__, "message": text, "trace": traceback.format_exc()})
+        kind = "MemoryError" if any(sign in text for sign in OUT_OF_MEMORY) else type(error).__name__
+        channel.send("error", {"type": kind, "message": text, "trace": traceback.format_exc()})
         return 1
     return 0
 
