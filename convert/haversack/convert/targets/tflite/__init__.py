@@ -45,7 +45,6 @@ class TFLite:
         """
         from haversack.convert.targets.tflite import runtimes
         from haversack.convert.targets.tflite.fuse import fuse
-        from haversack.convert.targets.tflite.kernels import version
         from haversack.convert.targets.tflite.layers import layers
         from haversack.convert.targets.tflite.lower import lower
         from haversack.convert.targets.tflite.write import serialize
@@ -60,7 +59,7 @@ class TFLite:
             path,
             layers=layers(lowered.graph, lowered.places, index),
             notes=(*lowered.notes, *_memory_note(lowered.graph)),
-            min_runtime=runtimes.minimum((op.code, version(op)) for op in lowered.graph.operators),
+            min_runtime=runtimes.minimum(lowered.graph.operators),
         )
 
 

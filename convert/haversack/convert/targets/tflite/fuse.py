@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from haversack.convert.targets.tflite.fuse_patterns import hard_swish
 from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization, Tensor
 from haversack.convert.targets.tflite.ops.window import Window, same_padding
 from haversack.convert.targets.tflite.schema import ACTIVATIONS, SAME, VALID
@@ -187,6 +188,8 @@ def complete_bias(graph: Graph) -> None:
 ORDER: tuple[Callable[[Graph], None], ...] = (
     drop_dead,  # so that what nothing needs does not count as a reader
     merge_reshapes,
+    hard_swish,  # before its ReLU6 goes into the addition
+    drop_dead,
     merge_pads,
     pad_into_convolution,
     bias_into_producer,  # before the activation that follows it

@@ -200,7 +200,7 @@ def _fully_connected(operator: Operator) -> int:
     data, weights = operator.inputs[0], operator.inputs[1]
     per_channel = weights is not None and weights.quantization is not None and weights.quantization.per_channel
     hybrid = data is not None and weights is not None and data.dtype == "float32" and weights.dtype == "int8"
-    if per_channel:
+    if per_channel and hybrid:
         return 12
     if hybrid and operator.options.get("asymmetric_quantize_inputs"):
         return 9

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from haversack.convert.targets.tflite.graph import Operator
+from haversack.convert.targets.tflite.kernels import version
+
 _RELEASES: Final[dict[str, str]] = {
     "ABS": "1.13.0 2.4.0 2.5.0 2.6.0",
     "ADD": "1.5.0 1.14.0 2.4.0 2.6.0",
@@ -101,12 +104,18 @@ _RELEASES: Final[dict[str, str]] = {
 """Releases of the versions 1, 2, 3 … of each operator."""
 
 
-def minimum(operators: Iterable[tuple[str, int]]) -> str | None:
-    """The first release that runs all of `operators` (code, version); None where one of them is not in the table."""
+def minimum(operators: Iterable[Operator]) -> str | None:
+    """The first release that runs all of `operators`; None where that is not known for one of them."""
     latest: tuple[int, ...] = (0,)
-    for code, version in operators:
-        releases = _RELEASES.get(code, "").split()
-        if version > len(releases):
+    for operator in operators:
+        releases, number = _RELEASES.get(operator.code, "").split(), version(operator)
+        if number > len(releases) or _undated(operator):
             return None
-        latest = max(latest, tuple(int(part) for part in releases[version - 1].split(".")))
+        latest = max(latest, tuple(int(part) for part in releases[number - 1].split(".")))
     return "TensorFlow Lite " + ".".join(map(str, latest)) if latest != (0,) else None
+
+
+def _undated(operator: Operator) -> bool:
+    """FULLY_CONNECTED with one int8 scale a channel came later than version 4, under which it is published."""
+    quantizations = [tensor.quantization for tensor in operator.inputs if tensor is not None]
+    return operator.code == "FULLY_CONNECTED" and any(q is not None and q.per_channel for q in quantizations)

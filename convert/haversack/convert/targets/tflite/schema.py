@@ -260,13 +260,6 @@ OPTIONS: Final[dict[str, tuple[int, tuple[Field, ...]]]] = {
     "MirrorPadOptions": (77, (Field(0, "mode", "i8", 0),)),
     "MulOptions": (21, (Field(0, "fused_activation_function", "i8", 0),)),
     "OneHotOptions": (61, (Field(0, "axis", "i32", 0),)),
-    "PackOptions": (
-        59,
-        (
-            Field(0, "values_count", "i32", 0),
-            Field(1, "axis", "i32", 0),
-        ),
-    ),
     "Pool2DOptions": (
         5,
         (

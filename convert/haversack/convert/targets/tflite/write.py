@@ -217,7 +217,7 @@ class _Writer:
     def _table(self, slots: Sequence[Slot]) -> int:
         def make() -> int:
             self.fb.StartObject(max((slot for slot, *_ in slots), default=-1) + 1)
-            for slot, kind, value, default in sorted(slots, key=lambda s: -_WIDTH[s[1]]):
+            for slot, kind, value, default in sorted(slots, key=lambda s: (-_WIDTH[s[1]], s[0])):
                 getattr(self.fb, f"Prepend{kind}Slot")(slot, value, default)
             return int(self.fb.EndObject())
 
