@@ -77,11 +77,12 @@ def test_weights_are_stored_small_and_computed_in_float(recipe: str, model: Any,
 
 
 def test_hybrid_kernels_take_int8_weights_and_float_activations(model: Any, bench: Any) -> None:
+    """But for depthwise convolutions, whose hybrid kernel is slower than float."""
     hub, _ = model
     bench.write(compress(hub, Recipe("int8-dynamic"), None).model, "int8-dynamic")
     graph, _ = extract.read(bench.data)
-    kernels = [op for op in graph.operators if op.code in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")]
-    assert len(kernels) >= 5
+    kernels = [op for op in graph.operators if op.code in ("CONV_2D", "FULLY_CONNECTED")]
+    assert len(kernels) >= 4
     for operator in kernels:
         data, weights = operator.inputs[:2]
         assert data is not None

@@ -69,6 +69,8 @@ def _conv_2d(
     channels, filters = x.shape[-1], weights.shape[0]
     if group > 1 and weights.shape[1] == 1 and group == channels:
         kernel = steps.transpose(b, weights, (1, 2, 3, 0))
+        if b.mode == "hybrid":  # XNNPACK has no hybrid depthwise kernel, and without it VWW runs four times slower
+            kernel = b.plain(kernel)
         return b.op("DEPTHWISE_CONV_2D", [x, kernel, bias], out, depth_multiplier=filters // channels, **options)
     kernel = steps.transpose(b, weights, (0, 2, 3, 1))
     if group == 1 or b.mode != "hybrid":
