@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from benchmarks import peers
 from benchmarks.latency import Latency, interleaved
-
 from haversack.convert import pack
 from haversack.convert.data import Dataset, open_data
 from haversack.convert.report import Accuracy

@@ -2,8 +2,10 @@
 
 A float16 number has eleven significant bits: a logit of 20 is off by up to 0.008 before the softmax turns that into a
 changed probability, and a sum beyond 65504 is lost altogether. Which layers do that depends on the weights and the
-data, so nothing is decided from a list of operators: each group of layers is held in float32 alone, the effect at the
-output is measured on the samples on which plain float16 is worst, and the groups that gain most are kept.
+data, so nothing is decided from a list of operators. Each group of layers computes in float16 while all others compute
+in float32: that shows the harm it does by itself, measured at the output on the samples on which plain float16 is
+worst. The groups that harm most are held in float32. (The other way round, one group in float32 and the rest in
+float16, says nothing of neighbours that are both needed: what the first keeps, the cast before the second loses.)
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def repair(
         VerificationError: `failure`, where all of it in float32 would fail too.
     """
     groups = _groups(subject.model)
-    count = sum(map(len, groups))
+    everything = frozenset(name for group in groups for name in group)
     # Relative to the peak over all samples, as the contract is, also where only a few are run.
     peaks = {name: max(float(np.abs(value).max()), RELATIVE_FLOOR) for name, value in reference.source.items()}
     probe = _worst(reference, _sample_errors(reference, _outputs(subject, reference), peaks), PROBES)
@@ -58,9 +60,9 @@ def repair(
     for index, group in enumerate(groups):
         if progress is not None:
             progress(0.6 * index / len(groups), "measuring which layers need float32")
-        attempt, _ = _write(target, subject, frozenset(group))
+        attempt, _ = _write(target, subject, everything - frozenset(group))
         errors.append(_sample_errors(probe, _outputs(attempt, probe), peaks).max())
-    ranked = [groups[index] for index in np.argsort(errors, kind="stable")]
+    ranked = [groups[index] for index in np.argsort(-np.array(errors), kind="stable")]
     for step, kept in enumerate(_doubling(len(ranked))):
         nodes = frozenset(name for group in ranked[:kept] for name in group)
         attempt, written = _write(target, subject, nodes)
@@ -72,7 +74,8 @@ def repair(
         except VerificationError:
             continue
         named = ", ".join(sorted(nodes)[:4]) + (", …" if len(nodes) > 4 else "")
-        note = f"{len(nodes)} of {count} layers compute in float32, since float16 there left the contract: {named}."
+        share = f"{len(nodes)} of {len(everything)} layers"
+        note = f"{share} compute in float32, since float16 there left the contract: {named}."
         return dataclasses.replace(written, notes=(*written.notes, note)), judged
     raise failure
 
