@@ -3,7 +3,7 @@
     >>> from haversack import convert
     >>> made = convert.convert("resnet8.onnx", to="tflite", output="resnet8.tflite")
     >>> made.verified, made.variant.bytes
-    (True, 314936)
+    (True, 313296)
 
 `convert`, `pack`, `inspect` and `verify` are imported when first used, so that importing this package costs nothing.
 """

@@ -60,6 +60,19 @@ def open_original(path: Path, format: str, inputs: tuple[str, ...], outputs: tup
     return _open_tensorflow(path, format, inputs, outputs)
 
 
+def rounds(path: Path, format: str) -> bool:
+    """Whether the source's own kernels compute on integers, and so round where its float meaning does not.
+
+    That is so of a `.tflite` with 8- or 16-bit tensors: weights alone make LiteRT quantize activations as it goes.
+    """
+    if format != "tflite":
+        return False
+    from haversack.runtimes.engines.litert import open_artifact
+
+    details = open_artifact(path, xnnpack=False)._interpreter.get_tensor_details()
+    return any(np.dtype(row["dtype"]).name in ("int8", "uint8", "int16") for row in details)
+
+
 def _older(path: Path) -> bytes:
     """An ONNX file with the IR version that the hub has."""
     import onnx
