@@ -50,7 +50,9 @@ def test_public_names() -> None:
     import haversack.convert
     import haversack.runtimes
 
-    assert sorted(haversack.convert.__all__) == ["convert", "inspect", "pack", "verify"]
+    assert sorted(haversack.convert.__all__) == [
+        "Checked", "Conversion", "Inspection", "Pack", "convert", "inspect", "pack", "verify",
+    ]  # fmt: skip
     assert sorted(haversack.runtimes.__all__) == [
         "Bundle", "BundleError", "Check", "EngineError", "FeedError", "HaversackError", "Manifest", "Model",
         "Preprocess", "TensorSpec", "Variant", "load", "open_bundle",

@@ -16,6 +16,7 @@ an error that names the node, never something ignored.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,11 +31,20 @@ class Registry:
 
     Args:
         target: The target's name, for messages.
+        package: The package whose modules register lowerings here.
+        families: The names of those modules.
     """
 
-    def __init__(self, target: str):
+    def __init__(self, target: str, package: str = "", families: Sequence[str] = ()):
         self.target = target
+        self._modules = [f"{package}.{family}" for family in families]
         self._lowerings: dict[str, Lowering] = {}
+
+    def load(self) -> Registry:
+        """Import every family, so that the registry is full, and return it."""
+        for module in self._modules:
+            importlib.import_module(module)
+        return self
 
     def lowers(self, *ops: str) -> Callable[[Lowering], Lowering]:
         """Register the decorated function as the lowering of `ops` (of the default domain).
@@ -91,6 +101,12 @@ class Registry:
                 self.target, [Blocker(name, op, f"not handled: {error}", "remove that input or attribute")]
             ) from None
         return lowering(*bound.args, **bound.kwargs)
+
+
+def registries() -> dict[str, Registry]:
+    """The registry of each target that lowers op by op, full."""
+    names = ("tflite", "coreml")
+    return {name: importlib.import_module(f"haversack.convert.targets.{name}.ops").LOWERINGS.load() for name in names}
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from haversack.convert.errors import Blocker, UnsupportedError, UsageError
 from haversack.convert.hub import attributes
 from haversack.convert.targets.coreml.builder import MAX_RANK, Builder, NeedsFloat32, Value, Var
 from haversack.convert.targets.coreml.names import identifier
-from haversack.convert.targets.coreml.ops import register
+from haversack.convert.targets.coreml.ops import LOWERINGS
 from haversack.runtimes.engines import Array
 
 TYPES = frozenset(
@@ -85,7 +85,7 @@ class _Driver:
         self.half = half
         self.float32_nodes = float32_nodes
         self.b = Builder(ios, half=half)
-        self.registry = register()
+        self.registry = LOWERINGS.load()
         self.values: dict[str, Value] = {}
         self.result = Lowered()
         self.taken: set[str] = set()

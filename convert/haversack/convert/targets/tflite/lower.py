@@ -16,7 +16,7 @@ from haversack.convert.targets.tflite.builder import Builder, Mode, NoInt8Kernel
 from haversack.convert.targets.tflite.graph import Graph, Tensor
 from haversack.convert.targets.tflite.layout import CHANNELS_LAST, Layout, assign
 from haversack.convert.targets.tflite.layout_rules import SPATIAL
-from haversack.convert.targets.tflite.ops import REGISTRY, load_all
+from haversack.convert.targets.tflite.ops import LOWERINGS
 from haversack.convert.targets.tflite.quantize import constant, parameters, result_quantization
 from haversack.convert.targets.tflite.schema import TENSOR_TYPES
 
@@ -44,7 +44,7 @@ class Lowered:
 
 def lower(model: ir.Model, options: Options) -> Lowered:
     """Lower a compressed hub graph with static shapes; `model` is not changed."""
-    load_all()
+    LOWERINGS.load()
     blockers = _static_blockers(model)
     if blockers:
         told = {blocker.node for blocker in blockers}
@@ -58,7 +58,7 @@ def _unknown_operators(model: ir.Model) -> list[Blocker]:
     return [
         Blocker(node.name or "", node.op_type, "tflite has no lowering for it", "replace this node")
         for node in model.graph
-        if node.op_type not in REGISTRY
+        if node.op_type not in LOWERINGS
     ]
 
 
@@ -234,7 +234,7 @@ class _Driver:
             source = steps.transpose(self.b, source, match.permutation)
         given = attributes.python(match.node) if match.op == "Conv" else {}
         inputs = [source, match.weights] + ([match.bias] if match.bias is not None and match.op != "MatMul" else [])
-        output = REGISTRY.call(self.b, match.op, match.node.name or "", inputs, given)
+        output = LOWERINGS.call(self.b, match.op, match.node.name or "", inputs, given)
         if match.op == "MatMul" and match.bias is not None:
             output = steps.binary(self.b, "ADD", output, match.bias)
         self._set(match.result, output)
@@ -262,7 +262,7 @@ class _Driver:
         if node.domain not in ("", "ai.onnx", CHANNELS_LAST):
             raise self.b.refuse(f"an operator of the domain {node.domain}", "replace it by ONNX operators")
         if node.domain == CHANNELS_LAST or node.op_type not in SPATIAL:
-            outputs = REGISTRY.call(self.b, node.op_type, name, inputs, given)
+            outputs = LOWERINGS.call(self.b, node.op_type, name, inputs, given)
             return outputs if isinstance(outputs, tuple) else (outputs,)
         # A spatial operator that layout left in the logical order: its data is moved here.
         data = inputs[0]
@@ -273,7 +273,7 @@ class _Driver:
         shape = tuple(first.shape[n] for n in order)
         self.b.results = (Result(shape, first.dtype, first.quantization), *self.b.results[1:])
         moved = [steps.transpose(self.b, data, order), *inputs[1:]]
-        outputs = REGISTRY.call(self.b, node.op_type, name, moved, given)
+        outputs = LOWERINGS.call(self.b, node.op_type, name, moved, given)
         head, *rest = outputs if isinstance(outputs, tuple) else (outputs,)
         return (steps.transpose(self.b, head, np.argsort(order).tolist()), *rest)
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-
 from haversack.convert.targets.registry import Registry
-
-LOWERINGS = Registry("coreml")
-lowers = LOWERINGS.lowers
 
 FAMILIES = (
     "activation",
@@ -26,10 +21,5 @@ FAMILIES = (
     "shape",
     "slicing",
 )
-
-
-def register() -> Registry:
-    """Import every family, so that the registry is full, and return it."""
-    for family in FAMILIES:
-        importlib.import_module(f"{__name__}.{family}")
-    return LOWERINGS
+LOWERINGS = Registry("coreml", __name__, FAMILIES)
+lowers = LOWERINGS.lowers

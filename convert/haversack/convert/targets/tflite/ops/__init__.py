@@ -1,10 +1,8 @@
-"""The lowerings, one module an operator family. Importing this package registers them all in `REGISTRY`."""
+"""The lowerings of ONNX operators to TFLite, one family a file."""
 
 from __future__ import annotations
 
-from haversack.convert.targets.tflite.ops.registry import REGISTRY
-
-__all__ = ["REGISTRY", "load_all"]
+from haversack.convert.targets.registry import Registry
 
 FAMILIES = (
     "activation",
@@ -20,11 +18,5 @@ FAMILIES = (
     "shape",
     "slicing",
 )
-
-
-def load_all() -> None:
-    """Import every family, so that `REGISTRY` is complete."""
-    import importlib
-
-    for family in FAMILIES:
-        importlib.import_module(f"{__name__}.{family}")
+LOWERINGS = Registry("tflite", __name__, FAMILIES)
+lowers = LOWERINGS.lowers

@@ -11,7 +11,7 @@ from haversack.convert.targets.registry import Lowering
 from haversack.convert.targets.tflite import steps
 from haversack.convert.targets.tflite.builder import Builder
 from haversack.convert.targets.tflite.graph import Tensor
-from haversack.convert.targets.tflite.ops.registry import REGISTRY, lowers
+from haversack.convert.targets.tflite.ops import LOWERINGS, lowers
 
 LIMITS = {(0.0, math.inf): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
 """Clip bounds that have a kernel of their own."""
@@ -24,7 +24,7 @@ def _one_to_one(code: str) -> Lowering:
     return lowering
 
 
-REGISTRY.table(_one_to_one, {"Sigmoid": "LOGISTIC", "Tanh": "TANH", "HardSwish": "HARD_SWISH"})
+LOWERINGS.table(_one_to_one, {"Sigmoid": "LOGISTIC", "Tanh": "TANH", "HardSwish": "HARD_SWISH"})
 
 
 @lowers("Relu")
@@ -178,7 +178,7 @@ def _last_axis(code: str) -> Lowering:
     return lowering
 
 
-REGISTRY.table(_last_axis, {"Softmax": "SOFTMAX", "LogSoftmax": "LOG_SOFTMAX"})
+LOWERINGS.table(_last_axis, {"Softmax": "SOFTMAX", "LogSoftmax": "LOG_SOFTMAX"})
 
 
 @lowers("Hardmax")

@@ -11,7 +11,7 @@ import numpy as np
 from haversack.convert.targets.tflite import steps
 from haversack.convert.targets.tflite.builder import Builder
 from haversack.convert.targets.tflite.graph import Tensor
-from haversack.convert.targets.tflite.ops.registry import lowers
+from haversack.convert.targets.tflite.ops import lowers
 from haversack.convert.targets.tflite.ops.window import Window, resolve_pads, same_padding
 from haversack.convert.targets.tflite.schema import SAME, VALID
 

@@ -11,7 +11,7 @@ from haversack.convert.targets.registry import Lowering
 from haversack.convert.targets.tflite import steps
 from haversack.convert.targets.tflite.builder import Builder
 from haversack.convert.targets.tflite.graph import Tensor
-from haversack.convert.targets.tflite.ops.registry import REGISTRY, lowers
+from haversack.convert.targets.tflite.ops import LOWERINGS, lowers
 
 
 def _unary(code: str) -> Lowering:
@@ -28,7 +28,7 @@ def _binary(code: str) -> Lowering:
     return lowering
 
 
-REGISTRY.table(
+LOWERINGS.table(
     _unary,
     {
         "Abs": "ABS",
@@ -44,7 +44,7 @@ REGISTRY.table(
         "Sqrt": "SQRT",
     },
 )
-REGISTRY.table(_binary, {"Add": "ADD", "Div": "DIV", "Mul": "MUL", "Sub": "SUB"})
+LOWERINGS.table(_binary, {"Add": "ADD", "Div": "DIV", "Mul": "MUL", "Sub": "SUB"})
 
 
 def _variadic(code: str) -> Lowering:
@@ -57,7 +57,7 @@ def _variadic(code: str) -> Lowering:
     return lowering
 
 
-REGISTRY.table(_variadic, {"Max": "MAXIMUM", "Min": "MINIMUM", "Sum": "ADD"})
+LOWERINGS.table(_variadic, {"Max": "MAXIMUM", "Min": "MINIMUM", "Sum": "ADD"})
 
 
 @lowers("Mean")
@@ -156,7 +156,7 @@ def _atanh(b: Builder, x: Tensor) -> Tensor:
     return steps.scalar(b, "MUL", steps.unary(b, "LOG", ratio), 0.5)
 
 
-REGISTRY.table(
+LOWERINGS.table(
     lambda lowering: lowering,
     {
         "Tan": _tan,

@@ -6,7 +6,7 @@ from haversack.convert.targets.registry import Lowering
 from haversack.convert.targets.tflite import steps
 from haversack.convert.targets.tflite.builder import Builder
 from haversack.convert.targets.tflite.graph import Tensor
-from haversack.convert.targets.tflite.ops.registry import REGISTRY, lowers
+from haversack.convert.targets.tflite.ops import LOWERINGS, lowers
 
 
 def _comparison(code: str) -> Lowering:
@@ -16,7 +16,7 @@ def _comparison(code: str) -> Lowering:
     return lowering
 
 
-REGISTRY.table(
+LOWERINGS.table(
     _comparison,
     {
         "And": "LOGICAL_AND",

@@ -10,7 +10,7 @@ import numpy as np
 from haversack.convert.targets.tflite import steps
 from haversack.convert.targets.tflite.builder import Builder
 from haversack.convert.targets.tflite.graph import Tensor
-from haversack.convert.targets.tflite.ops.registry import lowers
+from haversack.convert.targets.tflite.ops import lowers
 
 
 @lowers("BatchNormalization")

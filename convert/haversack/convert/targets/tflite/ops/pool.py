@@ -13,7 +13,7 @@ from haversack.convert.targets.registry import Lowering
 from haversack.convert.targets.tflite import steps
 from haversack.convert.targets.tflite.builder import Builder
 from haversack.convert.targets.tflite.graph import Tensor
-from haversack.convert.targets.tflite.ops.registry import REGISTRY, lowers
+from haversack.convert.targets.tflite.ops import LOWERINGS, lowers
 from haversack.convert.targets.tflite.ops.window import Window, ceiled_pads, resolve_pads, same_padding
 from haversack.convert.targets.tflite.schema import SAME, VALID
 from haversack.runtimes.engines import Array
@@ -196,7 +196,7 @@ def _global(code: str) -> Lowering:
     return lowering
 
 
-REGISTRY.table(_global, {"GlobalMaxPool": "REDUCE_MAX"})
+LOWERINGS.table(_global, {"GlobalMaxPool": "REDUCE_MAX"})
 
 
 @lowers("GlobalAveragePool")

@@ -11,7 +11,7 @@ from haversack.convert.targets.registry import Lowering
 from haversack.convert.targets.tflite import steps
 from haversack.convert.targets.tflite.builder import Builder
 from haversack.convert.targets.tflite.graph import Tensor
-from haversack.convert.targets.tflite.ops.registry import REGISTRY, lowers
+from haversack.convert.targets.tflite.ops import LOWERINGS, lowers
 from haversack.convert.targets.tflite.schema import TENSOR_TYPES
 
 Reduction = Callable[[Builder, Tensor, Sequence[int], bool], Tensor]
@@ -61,7 +61,7 @@ def _reduction(reduction: Reduction) -> Lowering:
     return lowering
 
 
-REGISTRY.table(
+LOWERINGS.table(
     _reduction,
     {
         "ReduceL1": _l1,
@@ -92,7 +92,7 @@ def _arg(code: str) -> Lowering:
     return lowering
 
 
-REGISTRY.table(_arg, {"ArgMax": "ARG_MAX", "ArgMin": "ARG_MIN"})
+LOWERINGS.table(_arg, {"ArgMax": "ARG_MAX", "ArgMin": "ARG_MIN"})
 
 
 @lowers("CumSum")

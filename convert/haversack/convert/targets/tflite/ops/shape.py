@@ -12,7 +12,7 @@ from haversack.convert.targets.registry import Lowering
 from haversack.convert.targets.tflite import steps
 from haversack.convert.targets.tflite.builder import Builder
 from haversack.convert.targets.tflite.graph import Tensor
-from haversack.convert.targets.tflite.ops.registry import REGISTRY, lowers
+from haversack.convert.targets.tflite.ops import LOWERINGS, lowers
 from haversack.convert.targets.tflite.schema import TENSOR_TYPES
 from haversack.runtimes.engines import Array
 
@@ -33,7 +33,7 @@ def flatten(b: Builder, x: Tensor, *, axis: int = 1) -> Tensor:
     return _reshaped(b, x)
 
 
-REGISTRY.table(lambda lowering: lowering, {"Squeeze": _reshaped, "Unsqueeze": _reshaped})
+LOWERINGS.table(lambda lowering: lowering, {"Squeeze": _reshaped, "Unsqueeze": _reshaped})
 
 
 @lowers("Identity")
@@ -94,7 +94,7 @@ def _size_of(b: Builder, x: Tensor) -> Tensor:
     return b.const(np.array(x.size, np.int64))
 
 
-REGISTRY.table(lambda lowering: lowering, {"Shape": _shape_of, "Size": _size_of})
+LOWERINGS.table(lambda lowering: lowering, {"Shape": _shape_of, "Size": _size_of})
 
 
 @lowers("ConstantOfShape")
@@ -115,7 +115,7 @@ def _block(code: str) -> Lowering:
     return lowering
 
 
-REGISTRY.table(_block, {"DepthToSpace": "DEPTH_TO_SPACE", "SpaceToDepth": "SPACE_TO_DEPTH"})
+LOWERINGS.table(_block, {"DepthToSpace": "DEPTH_TO_SPACE", "SpaceToDepth": "SPACE_TO_DEPTH"})
 
 
 @lowers("Trilu")
