@@ -51,7 +51,7 @@ def test_public_names() -> None:
     import haversack.runtimes
 
     assert sorted(haversack.convert.__all__) == [
-        "Checked", "Conversion", "Inspection", "Pack", "convert", "inspect", "pack", "verify",
+        "Checked", "Conversion", "Inspection", "Pack", "convert", "inspect", "pack", "verify_artifact",
     ]  # fmt: skip
     assert sorted(haversack.runtimes.__all__) == [
         "Bundle", "BundleError", "Check", "EngineError", "FeedError", "HaversackError", "Manifest", "Model",

@@ -154,7 +154,7 @@ def test_the_python_interface_in_a_worker(model: Path, data: Path) -> None:
     assert made.variant.accuracy is not None
     here = convert.convert(model, to="tflite", compress="int8", calibration=arrays, output=model.parent / "here.tflite")
     assert Path(here.path).read_bytes() == Path(made.path).read_bytes()
-    checked = convert.verify(made.path, model, compress="int8", calibration=arrays)
+    checked = convert.verify_artifact(made.path, model, compress="int8", calibration=arrays)
     assert checked.verification.layers > 0
 
 

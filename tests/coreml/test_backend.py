@@ -19,7 +19,7 @@ from haversack.convert.errors import UnsupportedError
 from haversack.convert.hub.load import to_hub
 from haversack.convert.targets import Options
 from haversack.convert.targets.coreml import TARGET
-from haversack.convert.targets.coreml.ops import register
+from haversack.convert.targets.coreml.ops import LOWERINGS
 from haversack.runtimes.engines import open_engine
 
 EVERYTHING_AFTER_THE_FIRST = (
@@ -87,7 +87,7 @@ def cases():
         from onnx.backend.test.loader import load_model_tests
 
         tests = load_model_tests(kind="node")
-    registry = register()
+    registry = LOWERINGS.load()
     for test in tests:
         model = test.model
         values = [*model.graph.input, *model.graph.output]

@@ -237,6 +237,10 @@ NOTHING: dict[str, str] = {
     "sum": "y = Sum(x)",
     "expand": "y = Expand(x, ones)",
     "identity": "a = Identity(x) y = Identity(a)",
+    "add": "y = Add(x, nothing)",
+    "sub": "y = Sub(x, nothing)",
+    "mul": "y = Mul(x, unit)",
+    "div": "y = Div(x, unit)",
 }
 
 
@@ -248,11 +252,17 @@ def test_operators_that_do_nothing_go(case: str) -> None:
         "end": np.array([100]),
         "one": np.array([1]),
         "ones": np.ones(4, int),
+        "nothing": np.zeros((3, 1, 1), np.float32),
+        "unit": np.float32(1),
     }
     body = NOTHING[case].replace("y =", "n =") + " y = Relu(n)"
     assert ops(check(build(body, **constants), IMAGE)) == ["Relu"]
     # Between an input and an output something has to stand.
     assert ops(check(build(NOTHING[case], **constants), IMAGE)) == ["Identity"]
+
+
+def test_a_neutral_operand_that_broadcasts_stays() -> None:
+    assert "Add" in ops(check(build("y = Add(x, wide)", wide=np.zeros((2, 1, 3, 8, 8), np.float32)), IMAGE))
 
 
 def test_equal_outputs_keep_both_names() -> None:

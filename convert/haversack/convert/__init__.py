@@ -5,7 +5,7 @@
     >>> made.verified, made.variant.bytes
     (True, 313296)
 
-`convert`, `pack`, `inspect` and `verify` are imported when first used, so that importing this package costs nothing.
+`convert`, `pack`, `inspect` and `verify_artifact` are imported when first used, so that importing this package costs nothing.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from haversack.convert.packing import pack
     from haversack.convert.pipeline import convert
     from haversack.convert.report import Checked, Conversion, Inspection, Pack
-    from haversack.convert.verify import verify
+    from haversack.convert.verify.artifact import verify_artifact
 
 _WHERE = {
     "convert": "pipeline",
     "pack": "packing",
     "inspect": "inspection",
-    "verify": "verify",
+    "verify_artifact": "verify.artifact",
     "Conversion": "report",
     "Pack": "report",
     "Inspection": "report",
@@ -38,10 +38,9 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     module = importlib.import_module(f"{__name__}.{_WHERE[name]}")
-    # `verify` names a package too; that module can be called like the function (see its docstring).
-    value = module if name == "verify" else getattr(module, name)
+    value = getattr(module, name)
     globals()[name] = value
     return value
 
 
-__all__ = ["Checked", "Conversion", "Inspection", "Pack", "convert", "inspect", "pack", "verify"]
+__all__ = ["Checked", "Conversion", "Inspection", "Pack", "convert", "inspect", "pack", "verify_artifact"]

@@ -123,10 +123,10 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layout: str | No
 
 
 def _golden(edges: Edges, samples: Samples) -> list[tuple[dict[str, Array], dict[str, Array]]]:
-    """The first samples as the artifact takes them, and what it gives for them, by the model's names."""
+    """Some samples as the artifact takes them, and what it gives for them, by the model's names."""
     vectors: list[tuple[dict[str, Array], dict[str, Array]]] = []
     held = 0
-    for sample in samples.feeds[:GOLDEN_VECTORS]:
+    for sample in samples.spread(GOLDEN_VECTORS):
         held += sum(array.nbytes for array in sample.values())
         if vectors and held > GOLDEN_BYTES:
             break

@@ -83,7 +83,7 @@ def inspect(
 def verify(
     artifact: Path, against: Path, *, limits: Limits | None = None, progress: Progress | None = None, **options: Any
 ) -> Checked:
-    """Verify in a worker; see `haversack.convert.verify`."""
+    """Verify in a worker; see `haversack.convert.verify_artifact`."""
     check_model(artifact)
     check_model(against)
     _check_data(options)

@@ -6,7 +6,6 @@ Each stage is one call below; `packing.py` takes the same stages for many varian
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from haversack.convert.verify.edges import Edges, model_specs
 from haversack.convert.verify.execute import Progress, Samples, hold, run_all, silent
 from haversack.convert.verify.judge import Subject, judge, unverified
 from haversack.convert.verify.reference import Reference, refer
+from haversack.runtimes.digest import path_sha256
 from haversack.runtimes.engines import Array, open_engine
 from haversack.runtimes.preprocess import Preprocess
 
@@ -334,7 +334,7 @@ def describe(target: Target, recipe: Recipe, written: Written, compressed: Compr
         companions=tuple(path.name for path in written.companions),
         bytes=size(written.path),
         gzip_bytes=gzip_size(written.path),
-        sha256=digest(written.path),
+        sha256=path_sha256(written.path),
         verification=unverified(),
         notes=(*compressed.notes, *written.notes),
         min_runtime=written.min_runtime,
@@ -382,17 +382,6 @@ def gzip_size(path: Path) -> int:
     """Bytes of one gzip stream (level 9) over a file, or over a folder's files in sorted order."""
     compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
     return sum(len(compressor.compress(file.read_bytes())) for file in _files(path)) + len(compressor.flush())
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file; of a folder over its sorted relative paths and bytes."""
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    total = hashlib.sha256()
-    for file in _files(path):
-        total.update(file.relative_to(path).as_posix().encode() + b"\0")
-        total.update(file.read_bytes())
-    return total.hexdigest()
 
 
 def _files(path: Path) -> Sequence[Path] | Iterable[Path]:

@@ -54,10 +54,10 @@ def _inspect(private: Path, progress: Progress, *, model: str, **options: Any) -
 
 
 def _verify(private: Path, progress: Progress, *, artifact: str, against: str, **options: Any) -> Any:
-    from haversack.convert.verify.artifact import verify
+    from haversack.convert.verify.artifact import verify_artifact
 
     copies = _staged(artifact, private, "artifact"), _staged(against, private)
-    return verify(*copies, progress=progress, **options)
+    return verify_artifact(*copies, progress=progress, **options)
 
 
 def _run(private: Path, progress: Progress, *, artifact: str, name: str | None, **options: Any) -> Any:

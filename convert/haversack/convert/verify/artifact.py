@@ -22,7 +22,7 @@ from haversack.runtimes.errors import HaversackError
 from haversack.runtimes.preprocess import Preprocess
 
 
-def verify(
+def verify_artifact(
     artifact: str | Path,
     against: str | Path,
     *,

@@ -42,6 +42,11 @@ class Samples:
     def __len__(self) -> int:
         return len(self.feeds)
 
+    def spread(self, count: int) -> tuple[dict[str, Array], ...]:
+        """At most `count` of them, evenly spaced: folders of images come sorted by class."""
+        chosen = range(0, len(self), max(1, -(-len(self) // count)))
+        return tuple(self.feeds[index] for index in chosen)
+
 
 def hold(dataset: Dataset, *, most: int | None = None) -> Samples:
     """Read a data set once into memory, sample by sample.

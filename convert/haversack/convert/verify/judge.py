@@ -90,7 +90,7 @@ def judge(
     if subject.contract.layers and subject.layers:
         from haversack.convert.verify.layers import judge_layers
 
-        judged = judge_layers(subject, edges, reference.samples.feeds[:LAYER_SAMPLES], progress)
+        judged = judge_layers(subject, edges, reference.samples.spread(LAYER_SAMPLES), progress)
         bad = next((layer for layer in judged if layer.error > layer.limit), None)
         if bad is not None:
             raise VerificationError(
@@ -100,7 +100,7 @@ def judge(
     if failure:
         from haversack.convert.verify.diverge import first_diverging
 
-        where = first_diverging(subject, edges, reference.samples.feeds[:LAYER_SAMPLES])
+        where = first_diverging(subject, edges, reference.samples.spread(LAYER_SAMPLES))
         raise VerificationError(f"{label}: {failure}; {where}")
     scores = reference.scores
     total = len(reference.source[scores]) if scores else 0

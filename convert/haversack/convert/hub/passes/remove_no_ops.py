@@ -20,7 +20,8 @@ def remove_no_ops(model: ir.Model) -> bool:
         d = Pad(c, [0, 0, 0, 0])
         e = Slice(d, ...)                all of every axis; so for Split and Concat of one part
         f = Transpose<perm=[0, 1]>(e)
-        y = Sum(f)                       of one term; so for Mean, Max, Min
+        g = Add(f, 0)                    so for Sub; and for Mul and Div by 1
+        y = Sum(g)                       of one term; so for Mean, Max, Min
 
     Result:
         y = Identity(x), which `remove_identities` takes away where it can
@@ -72,6 +73,16 @@ def _transpose(node: ir.Node) -> bool:
     return permutation == sorted(permutation)
 
 
+def _neutral(element: int) -> Callable[[ir.Node], bool]:
+    """Whether the second operand is all `element` and does not broadcast the first; -0 + 0 may lose its sign."""
+
+    def check(node: ir.Node) -> bool:
+        held = constant(node.inputs[1])
+        return held is not None and bool((held == element).all()) and _same_shape(node)
+
+    return check
+
+
 def _one_input(node: ir.Node) -> bool:
     return len(node.inputs) == 1
 
@@ -90,6 +101,10 @@ _CHECKS: dict[str, Callable[[ir.Node], bool]] = {
     "Pad": _pad,
     "Slice": _slice,
     "Transpose": _transpose,
+    "Add": _neutral(0),
+    "Sub": _neutral(0),
+    "Mul": _neutral(1),
+    "Div": _neutral(1),
     "Concat": _one_input,
     "Split": _one_part,
     "Sum": _one_input,
