@@ -119,7 +119,9 @@ def show_tradeoff(rows: list[table.Row]) -> None:
     if axis == charts.LATENCY:
         st.caption("Variants without a measured latency are not in this picture.")
     elif data["p50"].notna().any():
-        st.caption("The larger a point, the slower; a hollow point has no latency: it was reference-evaluated.")
+        st.caption(
+            "The larger a point, the slower; a hollow point has no measured latency, as all reference-evaluated ones."
+        )
 
 
 def provenance(bundle: Bundle) -> None:
