@@ -5,7 +5,8 @@
     >>> made.verified, made.variant.bytes
     (True, 313296)
 
-`convert`, `pack`, `inspect` and `verify_artifact` are imported when first used, so that importing this package costs nothing.
+`convert`, `pack`, `inspect` and `verify_artifact` are imported when first used, so that importing this package costs
+nothing.
 """
 
 from __future__ import annotations
