@@ -13,10 +13,10 @@ WARM_UP = 5
 
 
 def machine() -> str:
-    """This machine in words: processor architecture, cores, system."""
+    """This machine in words that stay true in a bundle that is opened elsewhere: architecture, cores, system."""
     import os
 
-    return f"this machine ({platform.machine()}, {os.cpu_count()} cores, {platform.system()})"
+    return f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def interleaved(calls: Sequence[Callable[[], object]], *, runs: int = 200, seconds: float = 2.0) -> list[list[float]]:

@@ -58,7 +58,8 @@ def command(
         )
     if found.rows:
         show.table(header, rows, right=range(2, 9))
-        print(f"\n{found.rows[0].latency.machine}, {found.rows[0].latency.threads} threads")
+        threads = found.rows[0].latency.threads
+        print(f"\nthis machine ({found.rows[0].latency.machine}), {threads} thread{'s' if threads > 1 else ''}")
     for note in found.notes:
         print(note)
     return 0

@@ -69,7 +69,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
 
 def variants(made: Sequence[Variant]) -> None:
     """Print the comparison of variants: size, accuracy, agreement, latency, verified."""
-    header = ("target", "compression", "bytes", "gzip", "accuracy [95 %]", "agreement", "p50/p95/p99 ms", "verified")
+    header = ("target", "compression", "bytes", "gzip", "accuracy [95 %]", "agreement", "p50/p95/p99 here", "verified")
     table(header, [variant_row(variant) for variant in made], right=(2, 3))
 
 
@@ -102,10 +102,13 @@ def difference(measured: Accuracy) -> str:
 
 
 def latency(measured: Latency | None) -> str:
-    """Percentiles in milliseconds."""
+    """Percentiles in milliseconds, or in microseconds where all are below one."""
     if measured is None:
         return "-"
-    return "/".join(f"{value:.3g}" for value in (measured.p50, measured.p95, measured.p99))
+    values, unit = (measured.p50, measured.p95, measured.p99), "ms"
+    if max(values) < 1:
+        values, unit = (1e3 * values[0], 1e3 * values[1], 1e3 * values[2]), "µs"
+    return "/".join(f"{value:.3g}" for value in values) + f" {unit}"
 
 
 def verified(proof: Verification) -> str:
