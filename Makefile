@@ -4,7 +4,7 @@ BIN := .venv/bin
 DIGITS := demo/haversack/demo/digits
 BUILD := build
 
-.PHONY: demo test fast lint docs lock benchmark quickstart clean help
+.PHONY: demo test fast lint docs lock benchmark conformance quickstart clean help
 
 help:  ## What there is to make.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
@@ -60,6 +60,9 @@ docs: .venv/test.stamp  ## Write the generated pages: operators, command-line he
 
 benchmark: .venv/test.stamp  ## KWS and ResNet8 beside the peers, in one run.
 	$(BIN)/python -m benchmarks.mlperf_tiny
+
+conformance: .venv/test.stamp  ## ONNX's backend tests through the TFLite target and LiteRT.
+	$(BIN)/python -m benchmarks.tflite_conformance
 
 lock: $(BIN)/uv  ## Choose versions anew; writes versions only.
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
