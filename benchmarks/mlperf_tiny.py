@@ -14,6 +14,7 @@ are reference-evaluated: they have no latency here.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import re
 import sys
@@ -102,11 +103,8 @@ def run(case: Case, folder: Path) -> list[Row]:
     calibration = open_data(DATA / case.calibration, specs, preprocess)
     evaluation = open_data(DATA / case.evaluation, specs, preprocess)
 
-    made = {
-        REFERENCE: (peers.tflite_converter(DATA / case.source), ".tflite"),
-        "TFLiteConverter int8": (peers.tflite_converter(DATA / case.source, _feeds(calibration)), ".tflite"),
-        "onnxruntime QDQ int8": (peers.onnxruntime_quantizer(float_onnx, _feeds(calibration)), ".onnx"),
-    }
+    with contextlib.redirect_stdout(sys.stderr):  # TensorFlow talks while it exports
+        made = _peers(case, float_onnx, calibration)
     for name, (data, suffix) in made.items():
         artifacts[name] = folder / (re.sub(r"\W+", "_", f"{case.name} {name}") + suffix)
         artifacts[name].write_bytes(data)
@@ -132,6 +130,16 @@ def run(case: Case, folder: Path) -> list[Row]:
         )
         for name in sorted(engines, key=lambda name: (_target(artifacts[name]), name.startswith("haversack"), name))
     ]
+
+
+def _peers(case: Case, float_onnx: Path, calibration: Dataset) -> dict[str, tuple[bytes, str]]:
+    """What each peer makes, with its suffix, by name."""
+    source = DATA / case.source
+    return {
+        REFERENCE: (peers.tflite_converter(source), ".tflite"),
+        "TFLiteConverter int8": (peers.tflite_converter(source, _feeds(calibration)), ".tflite"),
+        "onnxruntime QDQ int8": (peers.onnxruntime_quantizer(float_onnx, _feeds(calibration)), ".onnx"),
+    }
 
 
 def table(case: Case, rows: list[Row]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from haversack.convert.cli import options, show
-from haversack.convert.report import Pack
+from haversack.convert.report import Pack, Variant
 
 EXAMPLES = (
     "Example:  haversack pack model.onnx --to tflite,coreml,onnx --calibration calib.npz --evaluation eval.npz "
@@ -105,14 +106,23 @@ def _print(made: Pack) -> None:
         rows.append(("bundle", f"{made.path}, {made.bytes:,} bytes, {len(made.variants)} variants"))
     if made.source_accuracy is not None:
         rows.append(("source", f"accuracy {show.accuracy(made.source_accuracy)}"))
-    for variant in made.variants:
-        name = f"{variant.target} {variant.compression}"
-        if variant.accuracy is not None:
-            rows.append((name, show.difference(variant.accuracy)))
-        if made.within and not made.within[f"{variant.target}/{variant.compression}"]:
-            rows.append((name, "outside the budget"))
+    told = [(show.difference(v.accuracy), v) for v in made.variants if v.accuracy is not None]
+    told += [("outside the budget", v) for v in made.variants if made.within and not made.within[_key(v)]]
+    told += [(note, v) for v in made.variants for note in (*v.notes, *v.verification.notes)]
+    rows += [(_names(made.variants, [v for text, v in told if text == each]), each) for each in dict(told)]
     rows += [("not made", f"{skip.target} {skip.compression}: {skip.reason}") for skip in made.skipped]
-    rows += [(f"{v.target} {v.compression}", note) for v in made.variants for note in v.notes]
     rows += [("for more", advice) for advice in made.advice]
     if rows:
         show.lines(rows)
+
+
+def _key(variant: Variant) -> str:
+    return f"{variant.target}/{variant.compression}"
+
+
+def _names(all_of_them: Sequence[Variant], these: Sequence[Variant]) -> str:
+    """Which variants a sentence is about, in few words."""
+    if len(these) == len(all_of_them):
+        return "every variant"
+    targets = dict.fromkeys(variant.target for variant in these)
+    return "; ".join(f"{target} {', '.join(v.compression for v in these if v.target == target)}" for target in targets)

@@ -30,7 +30,7 @@ LARGEST = 2**31 - 1
 """Bytes a protobuf can hold."""
 
 SLOW_ORT = (
-    "float convolutions in this format miss the layout that onnxruntime gives them when it loads an .onnx on x86 "
+    "in the .ort, float convolutions miss the layout that onnxruntime gives them when it loads an .onnx on x86 "
     "(2 to 8 times slower there); prefer the .onnx"
 )
 
@@ -114,7 +114,7 @@ class OrtTarget:
             config.write_text(operator_config(needed, {each.domain: each.version for each in proto.opset_import}))
             companions = (flat, config)
             if recipe != "int8" and any(node.op_type == "Conv" for node in copy.graph):
-                notes.append(f"{flat.name}: {SLOW_ORT}")
+                notes.append(SLOW_ORT)
         return Written(path, companions, layers.rename(mapped, renamed), tuple(notes), MIN_RUNTIME)
 
 
