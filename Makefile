@@ -40,6 +40,9 @@ quickstart: .venv/demo.stamp  ## Pack the digits model for every target and prin
 	  --training-data "scikit-learn handwritten digits, 1257 training images" \
 	  --force -o $(BUILD)/digits.haversack
 
+shipped: quickstart  ## Renew the bundle that the wheel ships for `haversack demo`.
+	cp $(BUILD)/digits.haversack $(DIGITS)/digits.haversack
+
 demo: quickstart  ## Pack the digits model, print the table, open the dashboard on it.
 	$(BIN)/haversack demo $(BUILD)/digits.haversack
 
