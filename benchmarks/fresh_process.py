@@ -1,6 +1,7 @@
 """What one `haversack convert` costs from a fresh process, its worker included.
 
     python -m benchmarks.fresh_process
+    python -m benchmarks.fresh_process --write docs/results.md
 
 converts ResNet8 (from its Keras file, read once beforehand into an `.onnx`) and a MobileNetV2 of 224 x 224 with random
 weights, to TFLite, without and with verification. CPU is user + system of the command and its worker, as the kernel
@@ -17,9 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.marks import write_between_marks
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -101,31 +104,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--make", nargs=2, metavar=("MODEL", "FOLDER"), help="only write MODEL.onnx into FOLDER")
+    parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     if arguments.make:
         MODELS[arguments.make[0]](Path(arguments.make[1]))
         return
     haversack = str(Path(sys.executable).with_name("haversack"))
+    lines = ["| model | target | | CPU, s | wall, s | peak, MiB |", "|---|---|---|--:|--:|--:|"]
+    print("\n".join(lines))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         parent = cost([haversack, "--version"]).peak
-        print(f"{'':44s} CPU-s (median, min-max)   wall s   peak MiB")
         for made in MODELS:
             # In a process of its own: a child's peak memory starts at that of the process it was forked from.
             subprocess.run([sys.executable, "-m", "benchmarks.fresh_process", "--make", made, name], check=True)
-            model = folder / f"{made}.onnx"
             for target, suffix in (("tflite", ".tflite"), ("onnx", ".onnx"), ("coreml", ".mlpackage")):
                 for flags in (["--no-verify"], []):
-                    command = [haversack, "convert", str(model), "--to", target, "--force", *flags]
+                    command = [haversack, "convert", str(folder / f"{made}.onnx"), "--to", target, "--force", *flags]
                     taken = [cost([*command, "-o", str(folder / f"out{suffix}")]) for _ in range(arguments.runs)]
-                    cpu = [one.cpu for one in taken]
-                    print(
-                        f"{model.stem:13s} {target:7s} {'not verified' if flags else 'verified':22s} "
-                        f"{statistics.median(cpu):6.2f} ({min(cpu):.2f}-{max(cpu):.2f}) "
-                        f"{statistics.median(one.wall for one in taken):14.2f} "
-                        f"{max(one.peak for one in taken) + parent:10.0f}",
-                        flush=True,
-                    )
+                    lines.append(line(made, target, "not verified" if flags else "verified", taken, parent))
+                    print(lines[-1], flush=True)
+    if arguments.write:
+        write_between_marks(arguments.write, "\n".join(lines) + "\n", "fresh-process")
+
+
+def line(model: str, target: str, kind: str, taken: Sequence[Cost], parent: float) -> str:
+    """One row of the table: medians, and the range of the CPU time."""
+    cpu = [one.cpu for one in taken]
+    wall = statistics.median(one.wall for one in taken)
+    peak = max(one.peak for one in taken) + parent
+    spent = f"{statistics.median(cpu):.2f} ({min(cpu):.2f}–{max(cpu):.2f})"
+    return f"| {model} | {target} | {kind} | {spent} | {wall:.2f} | {peak:.0f} |"
 
 
 if __name__ == "__main__":

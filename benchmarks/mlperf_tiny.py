@@ -27,6 +27,7 @@ import numpy as np
 
 from benchmarks import peers
 from benchmarks.latency import Latency, interleaved
+from benchmarks.marks import write_between_marks
 from haversack.convert import pack
 from haversack.convert.data import Dataset, open_data
 from haversack.convert.report import Accuracy
@@ -174,15 +175,6 @@ def table(case: Case, rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_between_marks(path: Path, text: str, mark: str = "results") -> None:
-    """Replace what stands between `<!-- mark -->` and `<!-- /mark -->` in a file."""
-    pattern = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", re.DOTALL)
-    page, count = pattern.subn(lambda found: found[1] + text + found[2], path.read_text(encoding="utf-8"))
-    if count != 1:
-        raise SystemExit(f"{path} needs the marks <!-- {mark} --> and <!-- /{mark} --> once, found {count}")
-    path.write_text(page, encoding="utf-8")
-
-
 def _feeds(data: Dataset) -> Iterator[dict[str, Array]]:
     return (feeds for feeds, _ in data.batches(1))
 
@@ -245,7 +237,7 @@ def main() -> None:
                 tables.append(table(case, run(case, Path(folder))))
             print(tables[-1], flush=True)
     if arguments.write:
-        write_between_marks(arguments.write, "\n".join(tables))
+        write_between_marks(arguments.write, "\n".join(tables), "results")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The other MLPerf Tiny models, from Keras and from TFLite, on every target.
 
     python -m benchmarks.mlperf_tiny_others
+    python -m benchmarks.mlperf_tiny_others --write docs/results.md
 
 Each is converted and verified (a failure ends the run). Float: the largest relative error of an output against the
 source. int8: signal-to-noise against the float source, in dB. sww runs on its own calibration inputs (one half
@@ -9,14 +10,15 @@ calibrates, the other verifies); for vww_96 and ad01 there is no data, so seeded
 
 from __future__ import annotations
 
+import argparse
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from haversack.convert import convert
-from haversack.convert.errors import UsageError
 from haversack.convert.report import Variant
 from haversack.convert.sources import read
 from haversack.runtimes.engines import Array
@@ -67,13 +69,10 @@ def row(model: str, variant: Variant) -> str:
     )
 
 
-def main() -> None:
-    """Run the command line above."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if not DATA.is_dir():
-        raise SystemExit(f"the models of MLPerf Tiny are not at {DATA}")
-    print("| model | target | compression | bytes | relative error | to source | verified |")
-    print("|---|---|---|--:|--:|--:|---|")
+def table() -> Iterator[str]:
+    """The lines of the table, as they are measured."""
+    yield "| model | target | compression | bytes | relative error | to source | verified |"
+    yield "|---|---|---|--:|--:|--:|---|"
     with tempfile.TemporaryDirectory() as folder:
         for model in MODELS:
             calibration, verification = inputs(model)
@@ -88,13 +87,28 @@ def main() -> None:
                             calibration=calibration if recipe == "int8" else None,
                             inputs=verification,
                             output=Path(folder) / f"{Path(model).stem}-{recipe}{suffix}",
+                            force=True,
                         )
-                    except UsageError as error:
-                        print(f"| {model} | {target} | {recipe} | – | – | – | refused: {error} |", flush=True)
                     except HaversackError as error:
-                        print(f"| {model} | {target} | {recipe} | – | – | – | **failed**: {error} |", flush=True)
+                        yield f"| {model} | {target} | {recipe} | – | – | – | **failed**: {error} |"
                     else:
-                        print(row(model, made.variant), flush=True)
+                        yield row(model, made.variant)
+
+
+def main() -> None:
+    """Run the command line above."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", type=Path, metavar="FILE")
+    write = parser.parse_args().write
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not DATA.is_dir():
+        raise SystemExit(f"the models of MLPerf Tiny are not at {DATA}")
+    lines = []
+    for line in table():
+        print(line, flush=True)
+        lines.append(line)
+    if write:
+        write_between_marks(write, "\n".join(lines) + "\n", "others")
 
 
 if __name__ == "__main__":
