@@ -118,7 +118,7 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layout: str | No
         judged_by=f"{proof.by} against the {proof.against}" if proof.verified else "",
         emulated=bool(proof.label),
         min_runtime=variant.min_runtime,
-        notes=variant.notes,
+        notes=(*variant.notes, *proof.notes),
     )
 
 

@@ -233,7 +233,7 @@ def _source_accuracy(work: Work, samples: Samples | None) -> Accuracy | None:
     if samples is None or samples.labels is None:
         return None
     reference = work.reference(samples)
-    if reference.scores is None or len(reference.source[reference.scores]) != len(samples.labels):
+    if reference.scores is None:
         return None
     scores = reference.source[reference.scores]
     return accuracy(scores, scores, samples.labels)

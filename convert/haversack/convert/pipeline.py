@@ -34,7 +34,7 @@ from haversack.convert.verify.execute import Progress, Samples, hold, run_all, s
 from haversack.convert.verify.judge import Subject, judge, unverified
 from haversack.convert.verify.reference import Reference, refer
 from haversack.runtimes.digest import path_sha256
-from haversack.runtimes.engines import Array, open_engine
+from haversack.runtimes.engines import ENGINES, Array, open_engine
 from haversack.runtimes.preprocess import Preprocess
 
 Data = str | Path | Mapping[str, Array]
@@ -373,6 +373,10 @@ def verified(
 
         written, judged = repair(target, subject, reference, failure, part(progress, 0.6, 1.0))
         variant = describe(target, recipe, written, work.compressed(recipe, static=static))
+    for companion in written.companions:
+        if companion.suffix in ENGINES:
+            # The same graph in another format, whose layers nothing can look into: held to the contract end to end.
+            judge(dataclasses.replace(subject, path=companion, layers=()), reference, outputs)
     notes = (*variant.notes, *reference.notes)
     measured = dataclasses.replace(variant, verification=judged.verification, accuracy=judged.accuracy, notes=notes)
     return Made(measured, written, judged.edges)

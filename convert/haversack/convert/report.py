@@ -97,7 +97,8 @@ class OutputError:
         name: The output.
         max_abs: Largest absolute difference.
         max_relative: `max_abs / max(largest absolute reference value, 1e-6)`.
-        snr_db: 10 log10(reference power / difference power); infinite where they are equal, written as None.
+        snr_db: 10 log10(reference power / difference power); None where it is not finite: nothing differs
+            (`max_abs` is 0), or something does and the reference is all zero.
     """
 
     name: str
@@ -136,6 +137,8 @@ class Verification:
             the contract does not ask for it.
         layers: How many layers were judged one by one (int8), 0 where the contract asks for none.
         worst_layer: The layer furthest from the model among them.
+        notes: What the comparison could not say, one sentence each: an output that is the same for every sample,
+            labels without class scores.
     """
 
     verified: bool
@@ -151,6 +154,7 @@ class Verification:
     agreement_compressed: float | None = None
     layers: int = 0
     worst_layer: LayerError | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

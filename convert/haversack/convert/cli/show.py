@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from haversack.convert.report import Accuracy, Latency, Variant, Verification, encode
+from haversack.convert.report import Accuracy, Latency, OutputError, Variant, Verification, encode
 from haversack.convert.worker_client import Progress
 
 
@@ -126,15 +126,9 @@ def proof_rows(proof: Verification) -> list[tuple[str, str]]:
         ("verified", f"yes, by {proof.by}" + (f" ({proof.label})" if proof.label else "")),
         ("inputs", proof.inputs),
     ]
-    for error in proof.outputs:
-        snr = "exact" if error.snr_db is None else f"{error.snr_db:.1f} dB"
-        rows.append(
-            (f"output {error.name}", f"relative error {error.max_relative:.1e} against the {proof.against}, {snr}")
-        )
+    rows += [_error_row(error, proof.against) for error in proof.outputs]
     if proof.against != "source":
-        for error in proof.to_source:
-            snr = "exact" if error.snr_db is None else f"{error.snr_db:.1f} dB"
-            rows.append((f"output {error.name}", f"relative error {error.max_relative:.1e} against the source, {snr}"))
+        rows += [_error_row(error, "source") for error in proof.to_source]
     if proof.agreement is not None:
         rows.append(("agreement", f"{proof.agreement:.2%} with the source ({proof.changed} changed)"))
     if proof.worst_layer is not None:
@@ -142,4 +136,13 @@ def proof_rows(proof: Verification) -> list[tuple[str, str]]:
         rows.append(
             ("layers", f"{proof.layers} judged alone; worst {worst.name} ({worst.op}) {worst.error:.3g} {worst.unit}")
         )
+    rows += [("note", note) for note in proof.notes]
     return rows
+
+
+def _error_row(error: OutputError, against: str) -> tuple[str, str]:
+    if error.snr_db is not None:
+        snr = f"{error.snr_db:.1f} dB"
+    else:
+        snr = "exact" if error.max_abs == 0 else f"where the {against} is all zero"
+    return f"output {error.name}", f"relative error {error.max_relative:.1e} against the {against}, {snr}"

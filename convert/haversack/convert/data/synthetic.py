@@ -22,6 +22,10 @@ def synthetic(inputs: Sequence[TensorSpec], count: int, seed: int) -> ArrayDatas
     Raises:
         DataError: Another dimension is symbolic, or a dtype has no random values.
     """
+    if not inputs:
+        raise DataError(
+            "the model has no inputs, so there is nothing to run it on; --no-verify converts it all the same"
+        )
     rng = np.random.default_rng(seed)
     arrays: dict[str, Array] = {}
     for spec in inputs:

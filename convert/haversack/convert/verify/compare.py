@@ -41,10 +41,11 @@ class Distance:
 
 
 def decibel(power: float, noise: float) -> float:
-    """10 log10(power / noise): +inf without noise, -inf where there is noise and no power."""
+    """10 log10(power / noise): +inf without noise, -inf where there is noise and no power, or noise without end."""
     if noise == 0.0:
         return math.inf
-    return 10.0 * math.log10(power / noise) if power > 0.0 else -math.inf
+    ratio = power / noise if math.isfinite(noise) else 0.0
+    return 10.0 * math.log10(ratio) if ratio > 0.0 else -math.inf
 
 
 def distance(reference: Array, result: Array) -> Distance:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.errors import VerificationError
@@ -15,6 +16,7 @@ from haversack.convert.verify.compare import changed, decibel, noise, output_err
 from haversack.convert.verify.contract import COMPRESSED, FLOAT32, Contract
 from haversack.convert.verify.edges import Edges
 from haversack.convert.verify.execute import Progress, Samples, run_all
+from haversack.convert.verify.information import before_squashing
 from haversack.convert.verify.reference import Reference
 from haversack.runtimes.engines import Array, Engine, open_engine
 
@@ -86,6 +88,8 @@ def judge(
     errors = output_errors(against, outputs)
     to_source = output_errors(reference.source, outputs)
     failure = broken(subject.contract, reference, compressed, outputs, errors)
+    notes, inside = ((), "") if failure else _mute(subject, edges, reference)
+    failure = failure or inside
     judged: tuple[LayerError, ...] = ()
     if subject.contract.layers and subject.layers:
         from haversack.convert.verify.layers import judge_layers
@@ -107,7 +111,7 @@ def judge(
     flips = changed(reference.source[scores], outputs[scores]) if scores else None
     labels = reference.samples.labels
     measured = None
-    if scores and labels is not None and len(labels) == total:
+    if scores and labels is not None:
         measured = accuracy(outputs[scores], reference.source[scores], labels)
     verification = Verification(
         verified=True,
@@ -127,8 +131,30 @@ def judge(
         ),
         layers=len(judged),
         worst_layer=max(judged, key=lambda layer: layer.error / layer.limit) if judged else None,
+        notes=notes,
     )
     return Judged(verification, measured, edges, outputs)
+
+
+def _mute(subject: Subject, edges: Edges, reference: Reference) -> tuple[tuple[str, ...], str]:
+    """What is to be said of outputs whose comparison says nothing, and how the artifact breaks its contract inside."""
+    notes = []
+    for name, reason in reference.mute.items():
+        limit = subject.contract.max_relative
+        found = None
+        if limit is not None and subject.layers:
+            found = before_squashing(subject, edges, reference.samples.spread(LAYER_SAMPLES), name)
+        if found is None or limit is None:
+            alone = subject.contract.layers and subject.layers
+            instead = "its layers were judged alone" if alone else "other inputs (--inputs DATA) would say more"
+            notes.append(f"output {name} {reason}, so comparing it says little: {instead}")
+            continue
+        layer, far = found
+        said = f"what goes into its last operator, at {layer.name} ({layer.op}), has a relative error of"
+        if not far.relative <= limit:
+            return (), f"output {name} {reason}, and {said} {far.relative:.2e}, {limit:g} allowed"
+        notes.append(f"output {name} {reason}; {said} {far.relative:.1e}")
+    return tuple(notes), ""
 
 
 def broken(
@@ -140,6 +166,10 @@ def broken(
 ) -> str:
     """What of the contract an artifact's outputs break, in words; empty where they keep it."""
     over = f"over {len(reference.samples)} samples ({reference.samples.description})"
+    if contract.noise_margin_db is not None:
+        for name, value in reference.source.items():
+            if not np.isfinite(value).all():
+                return f"output {name} of the source holds NaN or infinity, which integers cannot say {over}"
     for error in errors:
         if contract.max_relative is not None and not error.max_relative <= contract.max_relative:
             return (

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx_ir as ir
 
-from haversack.convert.errors import VerificationError
+from haversack.convert.errors import DataError, VerificationError
 from haversack.convert.hub.evaluate import Evaluator
 from haversack.convert.sources import Source
 from haversack.convert.verify.compare import output_errors
 from haversack.convert.verify.contract import FLOAT32
 from haversack.convert.verify.execute import Progress, Samples, run_all
+from haversack.convert.verify.information import mute
 from haversack.convert.verify.original import open_original, rounds
 from haversack.runtimes.engines import Array
 from haversack.runtimes.errors import EngineError
@@ -34,6 +36,7 @@ class Reference:
         source: Its outputs, by the model's names, all samples joined.
         by: What executed it.
         scores: Name of the output that holds class scores [samples, classes]; None where there is none.
+        mute: Outputs whose comparison says nothing, each with the reason.
         notes: What the user should know of how the source was executed.
     """
 
@@ -42,6 +45,7 @@ class Reference:
     by: str
     scores: str | None
     notes: tuple[str, ...] = ()
+    mute: Mapping[str, str] = field(default_factory=dict)
 
 
 def refer(path: Path, source: Source, model: ir.Model, samples: Samples, progress: Progress | None = None) -> Reference:
@@ -58,23 +62,27 @@ def refer(path: Path, source: Source, model: ir.Model, samples: Samples, progres
         progress: Hears how far it is.
 
     Raises:
-        VerificationError: The graph that was read does not compute what the source file computes.
+        VerificationError: The graph that was read does not compute what the source file computes, or gives nothing
+            that an artifact could be held to.
+        DataError: A label lies beyond the model's classes.
     """
     inputs = tuple(value.name or "" for value in model.graph.inputs)
     outputs = tuple(value.name or "" for value in model.graph.outputs)
     read = run_all(Evaluator(model).run, samples, progress, "running the model as read")
     scores = class_scores(model, read, labelled=samples.labels is not None)
+    labels = _check_labels(samples, None if scores is None else read[scores])
+    nothing = mute(model, read, len(samples))
     try:
         run, by = open_original(path, source.format, inputs, outputs)
     except EngineError as error:
         note = f"its own runtime cannot open the source, so the model as read is the reference: {error}"
-        return Reference(samples, read, "the model as read", scores, (note,))
+        return Reference(samples, read, "the model as read", scores, (note, *labels), nothing)
     original = run_all(run, samples, progress, "running the source")
     original = {name: original[name].reshape(value.shape) for name, value in read.items()}
     errors = output_errors(original, read)
     wrong = [error for error in errors if not error.max_relative <= FLOAT32]
     if not wrong:
-        return Reference(samples, original, by, scores)
+        return Reference(samples, original, by, scores, labels, nothing)
     worst = max(wrong, key=lambda error: error.max_relative)
     far = f"relative error {worst.max_relative:.1e} at output {worst.name}"
     clean = all(error.snr_db is not None and error.snr_db >= ROUNDING_DB for error in wrong)
@@ -84,7 +92,28 @@ def refer(path: Path, source: Source, model: ir.Model, samples: Samples, progres
     note = (
         f"the source's own integer or hybrid kernels round otherwise than its float meaning, the reference ({far}{snr})"
     )
-    return Reference(samples, read, "the model as read", scores, (note,))
+    return Reference(samples, read, "the model as read", scores, (note, *labels), nothing)
+
+
+def _check_labels(samples: Samples, scores: Array | None) -> tuple[str, ...]:
+    """Hold labels against the class scores; says where there is nothing to measure an accuracy on.
+
+    Raises:
+        DataError: There is a label without a class, or another count of labels than of rows.
+    """
+    if samples.labels is None:
+        return ()
+    if scores is None:
+        return ("labels were given, but no output holds class scores [samples, classes]: no accuracy was measured",)
+    classes = max(scores.shape[1], 2)  # One score a row decides between two.
+    if samples.labels.max() >= classes:
+        raise DataError(
+            f"{samples.description}: a label is {samples.labels.max()}, and the model has {classes} classes, "
+            f"0 to {classes - 1}; number them as the model was trained"
+        )
+    if len(samples.labels) != len(scores):
+        raise DataError(f"{samples.description}: {len(samples.labels)} labels for {len(scores)} rows of class scores")
+    return ()
 
 
 def class_scores(model: ir.Model, outputs: dict[str, Array], *, labelled: bool) -> str | None:
@@ -96,7 +125,12 @@ def class_scores(model: ir.Model, outputs: dict[str, Array], *, labelled: bool) 
     for value in model.graph.outputs:
         assert value.name is not None
         array = outputs[value.name]
-        if array.ndim == 2 and array.dtype.kind == "f" and (array.shape[1] > 1 or (labelled and array.shape[1] == 1)):
+        if (
+            array.ndim == 2
+            and array.size
+            and array.dtype.kind == "f"
+            and (array.shape[1] > 1 or (labelled and array.shape[1] == 1))
+        ):
             if not labelled and _sizes(value) in shapes:
                 continue
             return value.name
