@@ -18,6 +18,7 @@ from haversack.convert import latency
 from haversack.convert.data import open_data
 from haversack.convert.errors import DataError, UsageError
 from haversack.convert.report import REFERENCE_EVALUATED, Bench, Benched, Output, Ran
+from haversack.convert.sources.read import check_content
 from haversack.convert.verify.execute import joined, silent
 from haversack.runtimes import Model, load, open_bundle
 from haversack.runtimes.bundle import SUFFIX
@@ -75,6 +76,7 @@ def run(
     """
     if progress is not None:
         progress(0.0, f"loading {artifact.name}")
+    _check_artifact(artifact)
     model = load(artifact, engine=engine)
     prepare = Preprocess.from_spec(preprocess) if isinstance(preprocess, str) else preprocess or model.preprocess
     collected: dict[str, list[Array]] = {}
@@ -120,6 +122,8 @@ def bench(
     Raises:
         UsageError: The engine runs none of them.
     """
+    for path in artifacts:
+        _check_artifact(path)
     found = [row for path, name in zip(artifacts, names, strict=True) for row in _variants(path, name, engine)]
     if not found:
         raise UsageError(f"{engine} runs none of {', '.join(names)}")
@@ -158,6 +162,12 @@ def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
         for name, value in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
+
+
+def _check_artifact(path: Path) -> None:
+    """Refuse a file that is plainly not what its suffix says, before an engine does so in its own words."""
+    if path.is_file() and path.suffix in (".onnx", ".tflite"):
+        check_content(path, path.suffix[1:])
 
 
 def _feeds(model: Model, path: Path, prepare: Preprocess | None) -> list[dict[str, Array]]:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def call(
         WorkerError: The worker crashed, hung, ran out of memory, or failed in a way nobody foresaw.
     """
     limits = limits or Limits()
-    with _pipe() as (hear, answer), _pipe() as (lifeline, hold):
+    with _pipe() as (hear, answer), _pipe() as (lifeline, _):
         job = private / "job.json"
         job.write_text(
             json.dumps(
@@ -87,8 +88,8 @@ def call(
                     "command": command,
                     "arguments": arguments,
                     "private": str(private),
-                    "answer": answer,
-                    "lifeline": lifeline,
+                    "answer": answer.fileno(),
+                    "lifeline": lifeline.fileno(),
                     "limits": limits.as_job(),
                 }
             ),
@@ -103,29 +104,28 @@ def call(
                 stderr=vendor,
                 cwd=private,
                 env=_environment(private),
-                pass_fds=(answer, lifeline),
+                pass_fds=(answer.fileno(), lifeline.fileno()),
                 start_new_session=True,
             )
         try:
-            os.close(answer)
-            os.close(lifeline)
+            # The worker has its own; with ours open too, its end would never be heard.
+            answer.close()
+            lifeline.close()
             return _listen(process, hear, limits, progress, log)
         finally:
             _end(process)
-            os.close(hold)
-            os.close(hear)
 
 
 @contextlib.contextmanager
-def _pipe() -> Iterator[tuple[int, int]]:
-    """A pipe whose ends are closed at the end where nobody closed them before."""
-    ends = os.pipe()
-    try:
-        yield ends
-    finally:
-        for end in ends:
-            with contextlib.suppress(OSError):
-                os.close(end)
+def _pipe() -> Iterator[tuple[FileIO, FileIO]]:
+    """A pipe's reading and writing end, closed at the end.
+
+    They are file objects, which know that they are closed: the number of a descriptor closed twice may be another
+    thread's by then.
+    """
+    read, write = os.pipe()
+    with FileIO(read, "r") as reader, FileIO(write, "w") as writer:
+        yield reader, writer
 
 
 def _environment(private: Path) -> dict[str, str]:
@@ -139,7 +139,9 @@ def _environment(private: Path) -> dict[str, str]:
     return {**os.environ, **quiet, "TMPDIR": str(temporary)}
 
 
-def _listen(process: subprocess.Popen[bytes], hear: int, limits: Limits, progress: Progress | None, log: Path) -> Any:
+def _listen(
+    process: subprocess.Popen[bytes], hear: FileIO, limits: Limits, progress: Progress | None, log: Path
+) -> Any:
     deadline = time.monotonic() + limits.seconds
     stage = "starting"
     pending = b""
@@ -147,7 +149,7 @@ def _listen(process: subprocess.Popen[bytes], hear: int, limits: Limits, progres
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([hear], [], [], left)[0]:
             raise WorkerError(f"the worker took longer than {limits.seconds:g} s and was stopped while {stage}")
-        read = os.read(hear, 1 << 16)
+        read = hear.read(1 << 16)
         if not read:
             raise _crashed(process, stage, log, limits)
         *lines, pending = (pending + read).split(b"\n")

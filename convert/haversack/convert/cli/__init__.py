@@ -68,8 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return int(code or 0)
     except KeyboardInterrupt:
-        _say("interrupted; nothing was written")
-        return INTERRUPTED
+        return _told("KeyboardInterrupt", "interrupted; nothing was written", INTERRUPTED, words)
     except HaversackError as error:
         return _failed(error, words)
     except BrokenPipeError:
@@ -81,32 +80,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if "no_args_is_help" in text or type(error).__name__ == "NoArgsIsHelpError":
                 sys.stderr.write(error.format_message() + "\n")
             else:
-                _say(text[:1].lower() + text[1:].rstrip(".") + " (haversack --help lists commands and options)")
+                text = text[:1].lower() + text[1:].rstrip(".") + " (haversack --help lists commands and options)"
+                _told("UsageError", text, 2, words)
             return 2
         if "--debug" in words:
             traceback.print_exc()
-        _say(f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)")
-        return 1
+        text = f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)"
+        return _told(type(error).__name__, text, 1, words)
 
 
 def _failed(error: HaversackError, words: Sequence[str]) -> int:
-    """Tell one error in one line; the whole of it with --debug, and as JSON with --json."""
+    """Tell one error in one line, and the whole of it with --debug."""
     if "--debug" in words:
         for note in getattr(error, "__notes__", ()):
             sys.stderr.write(note.rstrip() + "\n")
         traceback.print_exc()
-    if "--json" in words:
-        described: dict[str, object] = {"type": type(error).__name__, "message": str(error), "exit": error.exit_code}
-        if isinstance(error, UnsupportedError):
-            described["blockers"] = [vars(blocker) for blocker in error.blockers]
-        print(json.dumps({"error": described}, indent=2))
-    _say(str(error))
-    return error.exit_code
+    blockers = [vars(blocker) for blocker in error.blockers] if isinstance(error, UnsupportedError) else None
+    return _told(type(error).__name__, str(error), error.exit_code, words, blockers)
 
 
-def _say(text: str) -> None:
+def _told(
+    kind: str, message: str, code: int, words: Sequence[str], blockers: list[dict[str, object]] | None = None
+) -> int:
+    """Say what ended the command: one line on stderr, and with --json the same on stdout. Returns the exit code."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"haversack: {' '.join(text.split())}\n")
+        if "--json" in words:
+            described: dict[str, object] = {"type": kind, "message": message, "exit": code}
+            if blockers is not None:
+                described["blockers"] = blockers
+            print(json.dumps({"error": described}, indent=2), flush=True)
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"haversack: {' '.join(message.split())}\n")
+    return code
 
 
 def _listen_to_signals() -> None:

@@ -64,6 +64,8 @@ def launch(bundles: list[Path], port: int, *, headless: bool) -> list[str]:
     for bundle in shown:
         if not bundle.is_file():
             raise UsageError(f"there is no such bundle: {bundle}")
+        if bundle.suffix != ".haversack":
+            raise UsageError(f"{bundle} is no bundle, which is named *.haversack; haversack pack makes one")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

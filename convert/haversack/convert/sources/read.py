@@ -80,7 +80,9 @@ def _format(path: Path) -> str:
     if stat.S_ISDIR(mode):
         if (path / "saved_model.pb").is_file():
             return "savedmodel"
-        raise SourceError(f"{path} is a folder without saved_model.pb, so no SavedModel; name the model file in it")
+        raise SourceError(
+            f"{path.name} is a folder without saved_model.pb, so no SavedModel; name the model file in it"
+        )
     if not stat.S_ISREG(mode):
         raise SourceError(f"{path} is neither a file nor a folder; name a model file")
     if path.name == "saved_model.pb":
@@ -91,12 +93,20 @@ def _format(path: Path) -> str:
             f"{path.name}: unknown kind of model {path.suffix or '(no suffix)'}; known are {', '.join(SUFFIXES)} and "
             "SavedModel folders"
         )
-    _check_content(path, format_)
+    check_content(path, format_)
     return format_
 
 
-def _check_content(path: Path, format_: str) -> None:
-    """Look at the first bytes before any parser does."""
+def check_content(path: Path, format_: str) -> None:
+    """Look at the first bytes before any parser does.
+
+    Args:
+        path: A file.
+        format_: `onnx`, `tflite`, `keras` or `h5`.
+
+    Raises:
+        SourceError: It is empty, or plainly another kind of file.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(512)

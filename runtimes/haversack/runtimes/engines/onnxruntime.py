@@ -93,7 +93,9 @@ def open_artifact(
                 path if isinstance(path, bytes) else str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's exceptions share no base class but Exception
-            raise EngineError(f"{label}: onnxruntime rejects it: {_reason(error)}") from error
+            # The folder that a file lies in is nothing to tell, and in a worker it is another each time.
+            reason = _reason(error) if isinstance(path, bytes) else _reason(error).replace(str(path), label)
+            raise EngineError(f"{label}: onnxruntime rejects it: {reason}") from error
     return OnnxruntimeEngine(session, label)
 
 
