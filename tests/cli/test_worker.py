@@ -96,7 +96,7 @@ def test_an_interrupt_leaves_nothing(hostile: Path, number: signal.Signals) -> N
     assert not alive(int(marker.read_text()))
 
 
-def test_a_killed_parent_leaves_no_worker(hostile: Path) -> None:
+def test_a_killed_parent_leaves_neither_worker_nor_folder(hostile: Path) -> None:
     command = [
         str(Path(sys.executable).with_name("haversack")), "convert", "small.onnx", "--to", "tflite", "--compress",
         "int8", "--calibration", "hostile:hang",
@@ -114,6 +114,21 @@ def test_a_killed_parent_leaves_no_worker(hostile: Path) -> None:
     while alive(worker) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(worker)
+    assert names(hostile) == KEPT | {"worker.pid"}
+
+
+def test_no_room_is_one_line(model: Path) -> None:
+    """A limit of 4 KiB a file, which the shell sets, stands for a full disk: the system refuses the write likewise."""
+    model.write_bytes(model.read_bytes() + b"\x1a" + b"\x80\x40" + b" " * 8192)  # a longer doc string
+    haversack = Path(sys.executable).with_name("haversack")
+    script = f"ulimit -f 4; exec {haversack} convert {model.name} --to tflite -o made.tflite"
+    before = names(model.parent)
+    done = subprocess.run(["bash", "-c", script], cwd=model.parent, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "limit of this process" in line
+    assert "make room there" in line
+    assert names(model.parent) == before
 
 
 def test_the_command_line_opens_no_model_and_no_engine(model: Path) -> None:

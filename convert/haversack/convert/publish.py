@@ -7,6 +7,7 @@ there is flushed to the disk and renamed to its name. Whatever ends the work ear
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -14,6 +15,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from haversack.convert.errors import UsageError
+
+NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file would be larger than the limit of this process",
+}
 
 
 def check_output(path: Path, *, force: bool = False) -> None:
@@ -71,6 +78,17 @@ def publish(files: Sequence[tuple[Path, Path]], *, force: bool = False) -> None:
         made.replace(name)
     for folder in {name.parent for _, name in files}:
         _sync(folder)
+
+
+def no_room(error: OSError, folder: Path) -> str:
+    """What to say of a write that found no room, in one clause; empty of another error.
+
+    Args:
+        error: What the system said.
+        folder: Where the work was done.
+    """
+    cause = NO_ROOM.get(error.errno or 0)
+    return f"{cause}, working in {folder}: make room there, or write elsewhere" if cause else ""
 
 
 def size(path: Path) -> int:

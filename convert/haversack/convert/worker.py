@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import sys
 import threading
 import traceback
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from haversack.convert.errors import UnsupportedError
+from haversack.convert.publish import no_room
 from haversack.runtimes.errors import HaversackError
 
 OUT_OF_MEMORY = ("failed to map segment", "Cannot allocate memory", "bad_alloc", "bad allocation", "out of memory")
@@ -53,7 +55,7 @@ def main() -> int:
     """Do one job and answer it."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     channel = Channel(job["answer"])
-    _die_with_parent(job["lifeline"])
+    _die_with_parent(job["lifeline"], Path(job["private"]))
     _limit(job["limits"])
     try:
         channel.send("result", _work(job, channel.progress))
@@ -64,11 +66,18 @@ def main() -> int:
         channel.send("error", {"type": "MemoryError", "message": "", "trace": traceback.format_exc()})
         return 1
     except Exception as error:
-        text = " ".join(str(error).split())[:400]
-        kind = "MemoryError" if any(sign in text for sign in OUT_OF_MEMORY) else type(error).__name__
-        channel.send("error", {"type": kind, "message": text, "trace": traceback.format_exc()})
+        channel.send("error", _unforeseen(error, Path(job["private"])))
         return 1
     return 0
+
+
+def _unforeseen(error: Exception, private: Path) -> dict[str, str]:
+    text = " ".join(str(error).split())[:400]
+    kind = "MemoryError" if any(sign in text for sign in OUT_OF_MEMORY) else type(error).__name__
+    room = no_room(error, private.parent) if isinstance(error, OSError) else ""
+    if room:
+        kind, text = "WorkerError", room
+    return {"type": kind, "message": text, "trace": traceback.format_exc()}
 
 
 def _work(job: dict[str, Any], progress: Callable[[float, str], None]) -> Any:
@@ -99,11 +108,14 @@ def _limit(limits: dict[str, int]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _die_with_parent(handle: int) -> None:
-    """End this process when the parent's end of a pipe closes, so that a killed parent leaves no worker behind."""
+def _die_with_parent(handle: int, private: Path) -> None:
+    """End when the parent's end of a pipe closes: a killed parent leaves neither worker nor private folder behind."""
 
     def wait() -> None:
         os.read(handle, 1)
+        # A parent that lives has killed this process before it closes the pipe, so the folder is nobody's.
+        for _ in range(3):  # The main thread may still be writing in it.
+            shutil.rmtree(private, ignore_errors=True)
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

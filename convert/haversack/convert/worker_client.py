@@ -22,6 +22,7 @@ from typing import Any
 
 from haversack.convert import errors
 from haversack.convert.errors import Blocker, UnsupportedError, WorkerError
+from haversack.convert.publish import no_room
 from haversack.runtimes import errors as runtime_errors
 
 Progress = Callable[[float, str], None]
@@ -82,7 +83,8 @@ def call(
     limits = limits or Limits()
     with _pipe() as (hear, answer), _pipe() as (lifeline, _):
         job = private / "job.json"
-        job.write_text(
+        _write(
+            job,
             json.dumps(
                 {
                     "command": command,
@@ -93,7 +95,6 @@ def call(
                     "limits": limits.as_job(),
                 }
             ),
-            encoding="utf-8",
         )
         log = private / "log.txt"
         with log.open("wb") as vendor:
@@ -114,6 +115,13 @@ def call(
             return _listen(process, hear, limits, progress, log)
         finally:
             _end(process)
+
+
+def _write(job: Path, text: str) -> None:
+    try:
+        job.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WorkerError(no_room(error, job.parent.parent) or f"{job.parent.parent}: {error.strerror}") from error
 
 
 @contextlib.contextmanager
