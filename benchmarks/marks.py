@@ -1,4 +1,4 @@
-"""Results in Markdown files, between `<!-- NAME -->` and `<!-- /NAME -->`, where the command that made them puts them."""
+"""Where results stand in Markdown files: between `<!-- NAME -->` and `<!-- /NAME -->`."""
 
 from __future__ import annotations
 

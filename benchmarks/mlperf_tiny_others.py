@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.marks import write_between_marks
 from haversack.convert import convert
 from haversack.convert.report import Variant
 from haversack.convert.sources import read
