@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -25,8 +26,10 @@ def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     done = haversack("convert", "folder", "--to", "tflite", cwd=tmp_path)
     assert done.code == 2
+    assert done.line.startswith("haversack: folder is a folder")  # as the user called it, not the worker's copy
     assert "no SavedModel" in done.line
     assert names(tmp_path) == {"folder"}
+    assert "no SavedModel" in haversack("convert", ".", "--to", "tflite", cwd=tmp_path / "folder").line
 
 
 def test_text_named_onnx(tmp_path: Path) -> None:
@@ -34,7 +37,15 @@ def test_text_named_onnx(tmp_path: Path) -> None:
     done = haversack("convert", "text.onnx", "--to", "tflite", cwd=tmp_path)
     assert done.code == 2
     assert "text.onnx is not an ONNX model" in done.line
-    assert names(tmp_path) == {"text.onnx"}
+    np.savez(tmp_path / "x.npz", x=np.zeros(1, np.float32))
+    for words in (["run", "text.onnx", "--input", "x.npz"], ["bench", "text.onnx"]):
+        done = haversack(*words, cwd=tmp_path)
+        assert done.code == 2
+        assert (
+            done.line
+            == "haversack: text.onnx is not an ONNX model: it looks like a text file; check which file this is"
+        )
+    assert names(tmp_path) == {"text.onnx", "x.npz"}
 
 
 @pytest.mark.parametrize("content", [b"", b"\x08\x08garbage" * 50, b"\x00" * 1000])
@@ -122,6 +133,27 @@ def test_an_existing_output_is_refused_and_replaced_by_force(model: Path) -> Non
     assert output.read_text() == "precious"
     assert haversack("convert", model, "-o", output, "--force").code == 0
     assert output.read_bytes()[4:8] == b"TFL3"
+
+
+def test_force_replaces_a_file_by_a_package_and_a_package_by_another(model: Path) -> None:
+    output = model.parent / "made.mlpackage"
+    output.write_text("precious")
+    for _ in range(2):
+        assert haversack("convert", model, "-o", output, "--force").code == 0
+        assert (output / "Manifest.json").is_file()
+        assert names(model.parent) == {model.name, output.name}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["convert"], ["convert", "m.onnx", "--bogus"], ["pack", "m.onnx"], ["frobnicate"], ["inspect", "missing.onnx"]],
+)
+def test_what_is_wrong_is_json_too(tmp_path: Path, words: list[str]) -> None:
+    done = haversack(*words, "--json", cwd=tmp_path)
+    assert done.code == 2
+    told = json.loads(done.out)["error"]
+    assert told["exit"] == 2
+    assert done.line == f"haversack: {told['message']}"
 
 
 def test_an_existing_companion_is_refused_too(model: Path) -> None:

@@ -36,6 +36,9 @@ def test_pack_makes_verified_variants_that_the_runtime_runs(model: Path, data: P
         assert (origin.training_data, origin.code_commit, origin.hyperparameters) == ("noise", "abc", {"rate": "0.1"})
         assert origin.calibration_sha256 is not None
         ids = [variant.id for variant in bundle.manifest.variants]
+        # A float variant is held to its contract, of the output's peak over the golden vectors.
+        peak = max(np.abs(outputs["scores"]).max() for _, outputs in bundle.golden("onnx-fp16"))
+        assert bundle.variant("onnx-fp16").tolerance.absolute == pytest.approx(1e-2 * peak)
     sample = np.load(data)["x"][:1]
     outputs = {}
     for variant in ids:

@@ -49,6 +49,7 @@ def test_the_stage_is_named(hostile: Path) -> None:
     assert "while reading small.onnx" in convert(hostile, "crash").line
 
 
+@pytest.mark.slow  # It waits for the limit, which must leave the worker the time to start.
 def test_a_hang_is_ended_by_the_time_limit(hostile: Path) -> None:
     began = time.monotonic()
     done = convert(hostile, "hang", "--timeout", "6")

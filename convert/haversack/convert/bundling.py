@@ -9,19 +9,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from haversack.convert import latency
 from haversack.convert.bundle import NewVariant, write_bundle
 from haversack.convert.compress.recipes import Recipe
 from haversack.convert.packed import Made
 from haversack.convert.pipeline import Work
 from haversack.convert.report import Accuracy, Skipped, Variant, encode
-from haversack.convert.verify.contract import FLOAT16, FLOAT32
+from haversack.convert.verify.contract import FLOAT16, FLOAT32, RELATIVE_FLOOR
 from haversack.convert.verify.edges import Edge, Edges, model_specs, output_scale
 from haversack.convert.verify.execute import Samples
 from haversack.runtimes.engines import Array
 from haversack.runtimes.errors import FeedError
 from haversack.runtimes.manifest import Manifest, Provenance, Tensor, Tolerance
 from haversack.runtimes.measurements import Latency, Measurements, VariantMeasurements
+
+Golden = list[tuple[dict[str, Array], dict[str, Array]]]
 
 GOLDEN_VECTORS = 3
 GOLDEN_BYTES = 1 << 20
@@ -102,6 +106,7 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layout: str | No
     variant, proof = made.variant, made.variant.verification
     inputs = tuple(_tensor(edge, _moved(layout, edge)) for edge in made.edges.inputs)
     outputs = tuple(_tensor(edge, None) for edge in made.edges.outputs)
+    golden = [] if samples is None or not proof.verified else _golden(made.edges, samples)
     parameters = {"ranges": recipe.ranges, "weights": recipe.weights} if recipe.name == "int8" else {}
     return NewVariant(
         id=variant_id(variant),
@@ -111,8 +116,8 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layout: str | No
         inputs=inputs,
         outputs=outputs,
         companions=made.written.companions,
-        golden=[] if samples is None or not proof.verified else _golden(made.edges, samples),
-        tolerance=_tolerance(made),
+        golden=golden,
+        tolerance=_tolerance(made, golden),
         recipe=parameters,
         verified=proof.verified,
         judged_by=f"{proof.by} against the {proof.against}" if proof.verified else "",
@@ -122,9 +127,9 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layout: str | No
     )
 
 
-def _golden(edges: Edges, samples: Samples) -> list[tuple[dict[str, Array], dict[str, Array]]]:
+def _golden(edges: Edges, samples: Samples) -> Golden:
     """Some samples as the artifact takes them, and what it gives for them, by the model's names."""
-    vectors: list[tuple[dict[str, Array], dict[str, Array]]] = []
+    vectors: Golden = []
     held = 0
     for sample in samples.spread(GOLDEN_VECTORS):
         held += sum(array.nbytes for array in sample.values())
@@ -136,18 +141,18 @@ def _golden(edges: Edges, samples: Samples) -> list[tuple[dict[str, Array], dict
     return vectors
 
 
-def _tolerance(made: Made) -> Tolerance:
+def _tolerance(made: Made, golden: Golden) -> Tolerance:
     """How far a device may be from the golden outputs.
 
-    Float variants: the recipe's own tolerance. Integer kernels differ by one LSB a layer between CPUs: allowed is half
-    of what quantization itself moved the outputs (the amplitude of the 6 dB that the recipe's contract asks), and two
-    LSB of the output at least.
+    Float variants: the recipe's own tolerance, of the output's peak over all vectors as the contract has it (a single
+    vector's may be far below), and of the vector's own, since two machines that keep the contract may be twice as far
+    apart. Integer kernels differ by one LSB a layer between CPUs: allowed is half of what quantization itself moved
+    the outputs (the amplitude of the 6 dB that the recipe's contract asks), and two LSB of the output at least.
     """
     variant = made.variant
-    if variant.compression == "fp16":
-        return Tolerance(relative=FLOAT16)
-    if variant.compression in ("fp32", "int8-weights"):
-        return Tolerance(relative=FLOAT32)
+    if variant.compression in ("fp32", "fp16", "int8-weights"):
+        limit = FLOAT16 if variant.compression == "fp16" else FLOAT32
+        return Tolerance(absolute=limit * _smallest_peak(golden), relative=limit)
     moved = max((error.max_abs for error in variant.verification.to_source), default=0.0) / 2
     absolute = 0.0
     for edge, value in zip(made.edges.outputs, made.edges.graph_outputs, strict=True):
@@ -156,6 +161,16 @@ def _tolerance(made: Made) -> Tolerance:
         # An output that the artifact holds as integers is compared as integers.
         absolute = max(absolute, max(moved, step) / (edge.scale or 1.0))
     return Tolerance(absolute=absolute, relative=FLOAT32)
+
+
+def _smallest_peak(golden: Golden) -> float:
+    """The largest magnitude of each output over all vectors; of several outputs the least, which holds for all."""
+    peaks: dict[str, float] = {}
+    for _, outputs in golden:
+        for name, array in outputs.items():
+            finite = np.abs(array[np.isfinite(array)].astype(np.float64))
+            peaks[name] = max(peaks.get(name, RELATIVE_FLOOR), float(finite.max(initial=0.0)))
+    return min(peaks.values(), default=RELATIVE_FLOOR)
 
 
 def _tensor(edge: Edge, layout: str | None) -> Tensor:

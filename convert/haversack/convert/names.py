@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def target_of(to: str | None, output: Path | None) -> str:
         return named
     implied = SUFFIXES.get(output.suffix)
     if named is None and implied is None:
-        raise UsageError(f"{output.name}: this suffix names no target ({', '.join(SUFFIXES)}); say --to")
+        raise UsageError(f"{output.name or output}: this suffix names no target ({', '.join(SUFFIXES)}); say --to")
     if named is not None and implied != named:
         suffix = next(suffix for suffix, target in SUFFIXES.items() if target == named)
         raise UsageError(f"{output.name}: an artifact for {named} ends in {suffix}")
@@ -57,7 +58,8 @@ def targets_of(spec: str) -> tuple[str, ...]:
 def default_output(model: Path, target: str) -> Path:
     """The model's name with the target's suffix, in the current folder."""
     suffix = next(suffix for suffix, name in SUFFIXES.items() if name == target)
-    return Path(model.with_suffix("").name + suffix)
+    # Made absolute, because `.` has no name; links are kept, so that the name stays the user's.
+    return Path(Path(os.path.abspath(model)).with_suffix("").name + suffix)  # noqa: PTH100
 
 
 def size_of(text: str) -> int:

@@ -71,8 +71,8 @@ def publish(files: Sequence[tuple[Path, Path]], *, force: bool = False) -> None:
         check_output(name, force=force)
     for made, name in files:
         _flush(made)
-        if name.is_dir() and not name.is_symlink():
-            # A folder cannot be renamed over a full one, so the old one steps aside first.
+        if (made.is_dir() and os.path.lexists(name)) or (name.is_dir() and not name.is_symlink()):
+            # A folder cannot be renamed over a file or a full folder, so the old one steps aside first.
             aside = made.parent / f"{name.name}.replaced"
             name.rename(aside)
         made.replace(name)
