@@ -100,8 +100,11 @@ def scores(table: pd.DataFrame) -> alt.LayerChart:
     classes = list(dict.fromkeys(table["label"]))
     variants = list(dict.fromkeys(table["variant"]))
     low, high = float(table["score"].min()), float(table["score"].max())
+    # Names longer than a number would overlap side by side: they stand at an angle, so that every class is named.
+    angle = -40 if max((len(str(name)) for name in classes), default=0) > 3 else 0
+    names = alt.Axis(labelAngle=angle, labelOverlap=not angle, labelLimit=120, orient="top")
     base = alt.Chart(table).encode(
-        x=alt.X("label:N", title="class", sort=classes, axis=alt.Axis(labelAngle=0, labelOverlap=True, orient="top")),
+        x=alt.X("label:N", title="class", sort=classes, axis=names),
         y=alt.Y("variant:N", title=None, sort=variants, axis=alt.Axis(labelLimit=180)),
         tooltip=["variant:N", "label:N", alt.Tooltip("score:Q", format=".5f")],
     )
@@ -117,4 +120,4 @@ def scores(table: pd.DataFrame) -> alt.LayerChart:
     dark = f"datum.score > {(low + high) / 2!r}"
     color = alt.condition(dark, alt.value("#ffffff"), alt.value("#7a8784"))
     text = base.mark_text(fontSize=11).encode(text=alt.Text("score:Q", format=".2~f"), color=color)
-    return alt.layer(cells, text).properties(height=34 * len(variants) + 50)
+    return alt.layer(cells, text).properties(height=34 * len(variants) + (110 if angle else 50))
