@@ -71,16 +71,3 @@ def limits(timeout: float, memory: str | None) -> Limits:
         UsageError: `memory` is no size.
     """
     return Limits(seconds=timeout, memory=None if memory is None else size_of(memory))
-
-
-def one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
-    """`value`, if it is one of `choices`.
-
-    Raises:
-        UsageError: It is not; the message names them.
-    """
-    from haversack.convert.errors import UsageError
-
-    if value not in choices:
-        raise UsageError(f"{option} {value!r} is none of {', '.join(choices)}")
-    return value

@@ -1,12 +1,14 @@
 """The recipes: what a compression is called and what it does to the hub graph.
 
-| recipe         | hub form                                                                   |
-|----------------|----------------------------------------------------------------------------|
-| `fp32`         | as is                                                                      |
-| `fp16`         | float16 initializers, each followed by a Cast to float32                   |
-| `int8`         | int8 QuantizeLinear/DequantizeLinear around every op, int8 weights, int32 bias |
-| `int8-dynamic` | DynamicQuantizeLinear before MatMulInteger/ConvInteger, int8 weights       |
-| `int8-weights` | int8 initializers, each followed by a DequantizeLinear                     |
+| recipe         | hub form                                                                             |
+|----------------|--------------------------------------------------------------------------------------|
+| `fp32`         | as is                                                                                |
+| `fp16`         | float16 initializers where float16 holds them, each followed by a Cast to float32    |
+| `int8`         | int8 QuantizeLinear/DequantizeLinear around ops that have int8 kernels; int8 weights |
+| `int8-dynamic` | DynamicQuantizeLinear before MatMulInteger/ConvInteger, int8 weights                 |
+| `int8-weights` | int8 weights of layers, each followed by a DequantizeLinear                          |
+
+`compress/__init__.py` has each form in full; a target may write it otherwise where its runtime is faster so.
 """
 
 from __future__ import annotations

@@ -132,12 +132,6 @@ def has_one_use(value: ir.Value) -> bool:
     return sole_reader(value) is not None
 
 
-def other_input(node: ir.Node, value: ir.Value) -> ir.Value | None:
-    """The other input of a node of two."""
-    first, second = node.inputs
-    return second if first is value else first
-
-
 def absorb(node: ir.Node, into: ir.Value) -> None:
     """Remove `node`, whose one output `into` computes from now on, under the name of that output.
 

@@ -401,8 +401,3 @@ def _feature(message: Message) -> Feature:
         if key in kinds:
             return Feature(name, kind)
     return Feature(name, "double")
-
-
-def _upper(bound: int) -> int | None:
-    """Return the upper end of a range of sizes; the format writes -1 for no end."""
-    return None if bound < 0 else bound
