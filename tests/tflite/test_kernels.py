@@ -217,6 +217,7 @@ CASES: dict[str, Case] = {
         lambda x: np.broadcast_to(x, (2, 1, 2, 2, 3, 2, 2)),
         control={1: i32(2, 1, 2, 2, 3, 2, 2)},
     ),
+    "DYNAMIC_UPDATE_SLICE": Case([(4, 3, 2), (2, 3, 1)], lambda x, u: updated(x, u), control={2: i32(1, 0, 1)}),
     "GATHER": one(lambda x: x[:, :, [5, 0, 2]], options={"axis": 2}, control={1: i32(5, 0, 2)}),
     "GATHER_ND": Case([(2, 4, 3)], lambda x: x[MEMBERS[:, 0], MEMBERS[:, 1]], control={1: MEMBERS}),
     "SCATTER_ND": Case([(4, 3)], lambda u: scattered(u), control={0: MEMBERS, 2: i32(2, 4, 3)}),
@@ -260,6 +261,12 @@ def values(case: Case, dtype: str) -> list[Array]:
     if dtype == "bool":
         return [random.integers(0, 2, shape).astype(bool) for shape in case.data]
     return [(random.integers(low, case.high, shape) / case.divisor).astype(dtype) for shape in case.data]
+
+
+def updated(x: Array, update: Array) -> Array:
+    result = x.copy()
+    result[1:3, :, 1:2] = update
+    return result
 
 
 def build(code: str, case: Case, inputs: list[Tensor], outputs: list[Tensor]) -> tuple[bytes, Mapping[str, Array]]:

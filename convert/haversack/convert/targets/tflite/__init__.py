@@ -4,6 +4,7 @@ lower.py     the driver: layout, quantized view, one lowering a node
 layout.py    channels-first to channels-last, as one exact optimisation
 ops/         the lowerings, a family a file
 builder.py   what lowerings build with; steps.py the single steps they are composed of
+control.py   operators that run subgraphs; lower_control.py ONNX's If, Loop and Scan by them
 kernels.py   which element types each kernel takes, in which version
 fuse.py      what one operator can do that several were emitted for
 write.py     the FlatBuffer; schema.py its tables
@@ -59,7 +60,7 @@ class TFLite:
             path,
             layers=layers(lowered.graph, lowered.places, index),
             notes=(*lowered.notes, *_memory_note(lowered.graph)),
-            min_runtime=runtimes.minimum(lowered.graph.operators),
+            min_runtime=runtimes.minimum(op for each in lowered.graph.graphs() for op in each.operators),
         )
 
 
@@ -67,7 +68,8 @@ def _memory_note(graph: Graph) -> list[str]:
     """What constants that are widened at start cost: LiteRT keeps the float32 copy beside the file."""
     widened = [
         op.outputs[0].size * 4
-        for op in graph.operators
+        for each in graph.graphs()
+        for op in each.operators
         if op.code == "DEQUANTIZE" and op.inputs[0] is not None and op.inputs[0].constant
     ]
     if not widened:

@@ -10,14 +10,15 @@ A lowering says which kernels compute a node; the Builder sees to it that each k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from haversack.convert.errors import Blocker, UnsupportedError
-from haversack.convert.targets.tflite.graph import Operator, Quantization, Tensor, per_tensor
+from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization, Tensor, per_tensor
 from haversack.convert.targets.tflite.kernels import FIXED_SCALES, KERNELS, PROMOTIONS, Kernel
 from haversack.convert.targets.tflite.schema import TENSOR_TYPES
 from haversack.runtimes.engines import Array
@@ -40,11 +41,13 @@ class Result:
         shape: Static sizes, in the layout that the node writes.
         dtype: NumPy's name of the element type.
         quantization: That of the QuantizeLinear that reads it, where there is one.
+        wanted: Whether anything reads it; a lowering may give None for an output that nothing does.
     """
 
     shape: tuple[int, ...]
     dtype: str
     quantization: Quantization | None = None
+    wanted: bool = True
 
 
 class Builder:
@@ -311,6 +314,25 @@ class Builder:
         options = {"in_data_type": TENSOR_TYPES[tensor.dtype], "out_data_type": TENSOR_TYPES[dtype]}
         self._append("CAST", [tensor], [output], options)
         return output
+
+    @contextmanager
+    def nested(self) -> Iterator[list[Operator]]:
+        """Emit what follows into a subgraph: the list given, instead of the graph at hand."""
+        operators, plain, computed = self.operators, self._plain, self._computed
+        node = self._name, self._op, self.mode, self.results
+        self.operators, self._plain, self._computed, self.mode = [], {}, set(), "plain"
+        try:
+            yield self.operators
+        finally:
+            self.operators, self._plain, self._computed = operators, plain, computed
+            self._name, self._op, self.mode, self.results = node
+
+    def control(self, code: str, inputs: Sequence[Tensor], subgraphs: Sequence[Graph]) -> list[Tensor]:
+        """Emit an operator that runs subgraphs; its outputs are typed like those of the last one."""
+        outputs = [Tensor(t.shape, t.dtype, quantization=t.quantization) for _, t in subgraphs[-1].outputs]
+        self._append(code, inputs, outputs, {})
+        self.operators[-1].subgraphs = tuple(subgraphs)
+        return outputs
 
     def _append(
         self, code: str, inputs: Sequence[Tensor | None], outputs: list[Tensor], options: dict[str, Any]

@@ -8,7 +8,7 @@ integers, axes stay where they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,14 @@ from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization
 from haversack.convert.targets.tflite.schema import OPERATORS, OPTIONS, TENSOR_TYPES
 from haversack.convert.targets.tflite.write import serialize
 
+_CODES = {number: code for code, (number, _) in OPERATORS.items()}
+
 
 def read(data: bytes) -> tuple[Graph, list[Tensor]]:
-    """Read a `.tflite` that Haversack wrote: one subgraph, operators and options of `schema`.
+    """Read a `.tflite` that Haversack wrote: operators and options of `schema`.
 
     Returns:
-        The graph, and its tensors by their index in the file.
+        The main graph, with those that its control flow runs inside, and its tensors by their index in the file.
 
     Raises:
         ValueError: It holds what Haversack does not write.
@@ -31,24 +33,34 @@ def read(data: bytes) -> tuple[Graph, list[Tensor]]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(data, 0))
-    if len(model.subgraphs) != 1:
-        raise ValueError(f"{len(model.subgraphs)} subgraphs where one is expected")
-    subgraph = model.subgraphs[0]
-    tensors = [_tensor(row, model.buffers) for row in subgraph.tensors]
-    codes = {number: code for code, (number, _) in OPERATORS.items()}
-    operators = []
-    for place, row in enumerate(subgraph.operators):
-        entry = model.operatorCodes[row.opcodeIndex]
+    codes = []
+    for place, entry in enumerate(model.operatorCodes):
         number = max(entry.builtinCode, entry.deprecatedBuiltinCode)
-        if number not in codes:
-            raise ValueError(f"operator {place} has the code {number}, which Haversack does not write")
+        if number not in _CODES:
+            raise ValueError(f"operator code {place} is {number}, which Haversack does not write")
+        codes.append(_CODES[number])
+    return _subgraph(model, codes, 0)
+
+
+def _subgraph(model: Any, codes: Sequence[str], number: int) -> tuple[Graph, list[Tensor]]:
+    subgraph = model.subgraphs[number]
+    tensors = [_tensor(row, model.buffers) for row in subgraph.tensors]
+    operators = []
+    for place, row in enumerate(_list(subgraph.operators, lambda each: each)):
+        code = codes[row.opcodeIndex]
         inputs = [tensors[i] if i >= 0 else None for i in _list(row.inputs)]
         outputs = [tensors[i] for i in _list(row.outputs)]
-        operators.append(Operator(codes[number], inputs, outputs, _options(codes[number], row), str(place)))
-    names = {int(m.tensorIndex): m.name.decode() for d in model.signatureDefs for m in (*d.inputs, *d.outputs)}
+        options = _options(code, row)
+        inner: tuple[Graph, ...] = ()
+        if code in ("IF", "WHILE"):
+            fields = OPTIONS[OPERATORS[code][1] or ""][1]
+            inner = tuple(_subgraph(model, codes, options.pop(field.name, 0))[0] for field in fields)
+        operators.append(Operator(code, inputs, outputs, options, str(place), inner))
+    signatures = model.signatureDefs if number == 0 else []
+    names = {int(m.tensorIndex): m.name.decode() for d in signatures for m in (*d.inputs, *d.outputs)}
     graph = Graph(
-        [(names.get(i, str(i)), tensors[i]) for i in _list(subgraph.inputs)],
-        [(names.get(i, str(i)), tensors[i]) for i in _list(subgraph.outputs)],
+        [(names.get(i, str(i) if number == 0 else ""), tensors[i]) for i in _list(subgraph.inputs)],
+        [(names.get(i, str(i) if number == 0 else ""), tensors[i]) for i in _list(subgraph.outputs)],
         operators,
     )
     return graph, tensors
@@ -113,8 +125,8 @@ def _cut(graph: Graph, tensors: list[Tensor], inputs: Iterable[Tensor], outputs:
     return serialize(cut)[0]
 
 
-def _list(values: Any) -> list[int]:
-    return [] if values is None else [int(value) for value in values]
+def _list(values: Any, convert: Callable[[Any], Any] = int) -> list[Any]:
+    return [] if values is None else [convert(value) for value in values]
 
 
 def _tensor(row: Any, buffers: Sequence[Any]) -> Tensor:

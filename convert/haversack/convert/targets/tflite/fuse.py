@@ -201,9 +201,10 @@ ORDER: tuple[Callable[[Graph], None], ...] = (
 
 
 def fuse(graph: Graph) -> None:
-    """Run every fusion once."""
-    for step in ORDER:
-        step(graph)
+    """Run every fusion once, in every subgraph too."""
+    for each in graph.graphs():
+        for step in ORDER:
+            step(each)
 
 
 __all__ = ["ORDER", "fuse"]

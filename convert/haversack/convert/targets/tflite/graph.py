@@ -113,6 +113,8 @@ class Operator:
         outputs: In the kernel's order.
         options: Fields of its options table that differ from the schema's default.
         node: Name of the hub node that it computes or helps to compute.
+        subgraphs: What control flow runs, in the order of the fields of its options: condition and body, or then and
+            else. They read nothing but their inputs and constants.
     """
 
     code: str
@@ -120,6 +122,7 @@ class Operator:
     outputs: list[Tensor]
     options: dict[str, Any]
     node: str
+    subgraphs: tuple[Graph, ...] = ()
 
     @property
     def activations(self) -> list[Tensor]:
@@ -129,10 +132,10 @@ class Operator:
 
 @dataclass
 class Graph:
-    """A whole file.
+    """A whole file, or a subgraph that control flow runs.
 
     Attributes:
-        inputs: Tensors by the model's names, in order.
+        inputs: Tensors by the model's names, in order; those of a subgraph have the name "".
         outputs: Tensors by the model's names, in order; one tensor may carry two names.
         operators: In execution order.
     """
@@ -140,6 +143,14 @@ class Graph:
     inputs: list[tuple[str, Tensor]] = field(default_factory=list)
     outputs: list[tuple[str, Tensor]] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)
+
+    def graphs(self) -> list[Graph]:
+        """This graph and every subgraph inside it, in the order in which the file numbers them."""
+        found = [self]
+        for operator in self.operators:
+            for subgraph in operator.subgraphs:
+                found += subgraph.graphs()
+        return found
 
     def producers(self) -> dict[int, Operator]:
         """`id(tensor)` to the operator that computes it."""

@@ -168,6 +168,7 @@ KERNELS: Final[dict[str, Kernel]] = {
     "SPACE_TO_DEPTH": Kernel(F32_I | {"int8", "uint8"}, "same", max_rank=4),
     "RESIZE_BILINEAR": Kernel(F32, "same", data=(0,), max_rank=4),
     "RESIZE_NEAREST_NEIGHBOR": Kernel(F32, "same", data=(0,), max_rank=4),
+    "DYNAMIC_UPDATE_SLICE": Kernel(F32_I | BOOL | {"int8"}, "same", data=(0, 1)),
     # conversions, which the builder emits itself
     "CAST": Kernel(MOVES | {"float16", "float64", "uint16", "uint32"}),
     "QUANTIZE": Kernel(F32),

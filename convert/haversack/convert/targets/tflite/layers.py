@@ -29,11 +29,16 @@ def layers(graph: Graph, places: Mapping[int, Place], index: Mapping[int, int]) 
 
     def known_inputs(operator: Operator) -> list[Tensor]:
         found: list[Tensor] = []
-        for tensor in operator.activations:
+        waiting, seen = operator.activations[::-1], set[int]()
+        while waiting:
+            tensor = waiting.pop()
+            if id(tensor) in seen:
+                continue
+            seen.add(id(tensor))
             if id(tensor) in places or id(tensor) not in producers:
                 found.append(tensor)
             else:
-                found += known_inputs(producers[id(tensor)])
+                waiting += producers[id(tensor)].activations[::-1]
         return found
 
     listed = []

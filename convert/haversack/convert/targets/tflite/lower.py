@@ -50,7 +50,7 @@ def lower(model: ir.Model, options: Options) -> Lowered:
         told = {blocker.node for blocker in blockers}
         blockers += [blocker for blocker in _unknown_operators(model) if blocker.node not in told]
         return Lowered(Graph(), blockers=blockers)
-    return _Driver(assign(model, options.io_layout), options, model).run()
+    return _Driver(assign(model, options.io_layout), options).run()
 
 
 def _unknown_operators(model: ir.Model) -> list[Blocker]:
@@ -81,7 +81,7 @@ def _static_blockers(model: ir.Model) -> list[Blocker]:
 
 
 class _Driver:
-    def __init__(self, layout: Layout, options: Options, hub: ir.Model):
+    def __init__(self, layout: Layout, options: Options):
         self.layout, self.options = layout, options
         self.graph = layout.model.graph
         self.b = Builder()
@@ -90,7 +90,6 @@ class _Driver:
         self.hub_values: dict[str, Place] = {}
         for name, place in layout.places.items():
             self.hub_values.setdefault(place.name, (name, place.permutation))
-        self.hub_nodes = {node.name for node in hub.graph}
         self.hybrids, self.replaced = hybrid.find(self.graph)
 
     def run(self) -> Lowered:
@@ -253,11 +252,13 @@ class _Driver:
             self._begin(node, "plain")
             outputs = self._call(node, inputs)
         for value, tensor in zip(node.outputs, outputs, strict=False):
+            if tensor is None:  # an output that nothing reads
+                continue
             self._check(value, tensor)
             self._set(value, tensor)
             self._follow_transpose(node, tensor)
 
-    def _call(self, node: ir.Node, inputs: list[Tensor | None]) -> tuple[Tensor, ...]:
+    def _call(self, node: ir.Node, inputs: list[Tensor | None]) -> tuple[Tensor | None, ...]:
         name, given = node.name or "", attributes.python(node)
         if node.domain not in ("", "ai.onnx", CHANNELS_LAST):
             raise self.b.refuse(f"an operator of the domain {node.domain}", "replace it by ONNX operators")
@@ -313,9 +314,12 @@ class _Driver:
         return listed
 
     def _result(self, value: ir.Value) -> Result:
+        wanted = bool(value.uses()) or value.is_graph_output()
+        if not wanted and (not value.name or value.shape is None or value.dtype is None):
+            return Result((), "float32", wanted=False)
         shape, dtype = self._type(value)
         found = result_quantization(value)
-        return Result(shape, dtype, found[0] if found is not None and found[1] == "int8" else None)
+        return Result(shape, dtype, found[0] if found is not None and found[1] == "int8" else None, wanted)
 
     def _give_up(self, node: ir.Node) -> None:
         """Stand-ins for what a blocked node computes, so that the rest of the graph is examined too."""

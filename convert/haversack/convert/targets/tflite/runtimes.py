@@ -28,6 +28,7 @@ _RELEASES: Final[dict[str, str]] = {
     "DEPTH_TO_SPACE": "2.1.0 2.5.0",
     "DEQUANTIZE": "1.13.1 1.14.0 1.15.0 2.2.0 2.7.0",
     "DIV": "1.6.0 2.3.0",
+    "DYNAMIC_UPDATE_SLICE": "2.9.0",
     "ELU": "1.14.0",
     "EQUAL": "1.14.0 1.14.0 2.3.0",
     "EXP": "1.7.0",
@@ -41,6 +42,7 @@ _RELEASES: Final[dict[str, str]] = {
     "GREATER": "1.14.0 1.14.0",
     "GREATER_EQUAL": "1.14.0 1.14.0",
     "HARD_SWISH": "1.15.0",
+    "IF": "1.15.0",
     "L2_NORMALIZATION": "1.5.0 1.14.0",
     "L2_POOL_2D": "1.5.0",
     "LEAKY_RELU": "1.13.1 2.3.0",
@@ -100,6 +102,7 @@ _RELEASES: Final[dict[str, str]] = {
     "TOPK_V2": "1.7.0 1.14.0",
     "TRANSPOSE": "1.6.0 1.14.0 1.15.0 2.3.0 2.4.0 2.12.0",
     "TRANSPOSE_CONV": "1.9.0 2.2.0 2.3.0 2.13.0",
+    "WHILE": "1.15.0",
 }
 """Releases of the versions 1, 2, 3 … of each operator."""
 

@@ -71,6 +71,7 @@ OPERATORS: Final[dict[str, tuple[int, str | None]]] = {
     "DEPTH_TO_SPACE": (5, "DepthToSpaceOptions"),
     "DEQUANTIZE": (6, None),
     "DIV": (42, "DivOptions"),
+    "DYNAMIC_UPDATE_SLICE": (151, None),
     "ELU": (111, None),
     "EQUAL": (71, None),
     "EXP": (47, None),
@@ -85,6 +86,7 @@ OPERATORS: Final[dict[str, tuple[int, str | None]]] = {
     "GREATER": (61, None),
     "GREATER_EQUAL": (62, None),
     "HARD_SWISH": (117, None),
+    "IF": (118, "IfOptions"),
     "L2_NORMALIZATION": (11, "L2NormOptions"),
     "L2_POOL_2D": (12, "Pool2DOptions"),
     "LEAKY_RELU": (98, "LeakyReluOptions"),
@@ -147,6 +149,7 @@ OPERATORS: Final[dict[str, tuple[int, str | None]]] = {
     "TOPK_V2": (48, None),
     "TRANSPOSE": (39, None),
     "TRANSPOSE_CONV": (67, "TransposeConvOptions"),
+    "WHILE": (119, "WhileOptions"),
 }
 """`BuiltinOperator`: the code of each operator and its options table (None where that has no fields)."""
 
@@ -246,6 +249,13 @@ OPTIONS: Final[dict[str, tuple[int, tuple[Field, ...]]]] = {
         ),
     ),
     "GeluOptions": (116, (Field(0, "approximate", "bool", False),)),
+    "IfOptions": (
+        92,
+        (
+            Field(0, "then_subgraph_index", "i32", 0),
+            Field(1, "else_subgraph_index", "i32", 0),
+        ),
+    ),
     "L2NormOptions": (12, (Field(0, "fused_activation_function", "i8", 0),)),
     "LeakyReluOptions": (75, (Field(0, "alpha", "f32", 0.0),)),
     "LocalResponseNormalizationOptions": (
@@ -317,6 +327,13 @@ OPTIONS: Final[dict[str, tuple[int, tuple[Field, ...]]]] = {
             Field(2, "stride_h", "i32", 0),
             Field(3, "fused_activation_function", "i8", 0),
             Field(4, "quantized_bias_type", "i8", 0),
+        ),
+    ),
+    "WhileOptions": (
+        93,
+        (
+            Field(0, "cond_subgraph_index", "i32", 0),
+            Field(1, "body_subgraph_index", "i32", 0),
         ),
     ),
 }

@@ -18,7 +18,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-from haversack.convert.targets.tflite.graph import Graph, Quantization, Tensor
+from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization, Tensor
 from haversack.convert.targets.tflite.kernels import version
 from haversack.convert.targets.tflite.schema import (
     FILE_IDENTIFIER,
@@ -48,27 +48,30 @@ def serialize(graph: Graph) -> tuple[bytes, dict[int, int]]:
 class _Writer:
     def __init__(self, graph: Graph):
         self.graph = graph
-        constants = sum(t.data.nbytes for t in graph.tensors() if t.data is not None)
-        self.fb = flatbuffers.Builder(constants + 4096 + 128 * len(graph.operators))
+        self.graphs = graph.graphs()
+        self.graph_numbers = {id(each): number for number, each in enumerate(self.graphs)}
+        self.operators = [operator for each in self.graphs for operator in each.operators]
+        constants = sum(t.data.nbytes for each in self.graphs for t in each.tensors() if t.data is not None)
+        self.fb = flatbuffers.Builder(constants + 4096 + 128 * len(self.operators))
         self.cache: dict[Hashable, int] = {}
         self.buffers: list[int] = []
         self.buffer_numbers: dict[bytes, int] = {}
 
     def run(self) -> tuple[bytes, dict[int, int]]:
-        index, kept = self._number_tensors()
         self._buffer(b"")  # index 0: the empty buffer of every activation
-        names = {id(t): name for name, t in (*self.graph.outputs, *self.graph.inputs)}
-        tensors = self._offsets([self._tensor(t, names.get(id(t))) for t in kept])
+        indices, all_kept = zip(*(_number_tensors(graph) for graph in self.graphs), strict=True)
+        index: dict[int, int] = indices[0]
+        tables = [self._tensors(graph, kept) for graph, kept in zip(self.graphs, all_kept, strict=True)]
         codes, code_numbers = self._operator_codes()
-        operators = self._offsets([self._operator(n, index, code_numbers) for n in range(len(self.graph.operators))])
-        inputs = self._ints([index[id(t)] for _, t in self.graph.inputs])
-        outputs = self._ints([index[id(t)] for _, t in self.graph.outputs])
-        subgraph = self._table([_offset(0, tensors), _offset(1, inputs), _offset(2, outputs), _offset(3, operators)])
+        subgraphs = [
+            self._subgraph(graph, tensors, numbers, code_numbers)
+            for graph, tensors, numbers in zip(self.graphs, tables, indices, strict=True)
+        ]
         model = self._table(
             [
                 (0, "Uint32", SCHEMA_VERSION, 0),
                 _offset(1, codes),
-                _offset(2, self._offsets([subgraph])),
+                _offset(2, self._offsets(subgraphs)),
                 _offset(4, self._offsets(self.buffers)),
                 _offset(7, self._offsets([self._signature(index)])),
             ]
@@ -76,26 +79,15 @@ class _Writer:
         self.fb.Finish(model, FILE_IDENTIFIER)
         return bytes(self.fb.Output()), index
 
-    def _number_tensors(self) -> tuple[dict[int, int], list[Tensor]]:
-        index: dict[int, int] = {}
-        kept: list[Tensor] = []
-        same: dict[Hashable, int] = {}
-        for tensor in self.graph.tensors():
-            if tensor.data is not None:
-                q = tensor.quantization
-                key = (
-                    tensor.dtype,
-                    tensor.shape,
-                    tensor.data.tobytes(),
-                    None if q is None else (q.scale.tobytes(), q.zero_point.tobytes(), q.axis),
-                )
-                index[id(tensor)] = same.setdefault(key, len(kept))
-                if index[id(tensor)] < len(kept):
-                    continue
-            else:
-                index[id(tensor)] = len(kept)
-            kept.append(tensor)
-        return index, kept
+    def _tensors(self, graph: Graph, kept: Sequence[Tensor]) -> int:
+        names = {id(t): name for name, t in (*graph.outputs, *graph.inputs) if name}
+        return self._offsets([self._tensor(t, names.get(id(t))) for t in kept])
+
+    def _subgraph(self, graph: Graph, tensors: int, index: dict[int, int], codes: dict[tuple[str, int], int]) -> int:
+        operators = self._offsets([self._operator(operator, index, codes) for operator in graph.operators])
+        inputs = self._ints([index[id(t)] for _, t in graph.inputs])
+        outputs = self._ints([index[id(t)] for _, t in graph.outputs])
+        return self._table([_offset(0, tensors), _offset(1, inputs), _offset(2, outputs), _offset(3, operators)])
 
     def _tensor(self, tensor: Tensor, name: str | None) -> int:
         buffer = 0 if tensor.data is None else self._buffer(np.ascontiguousarray(tensor.data).tobytes())
@@ -120,7 +112,7 @@ class _Writer:
     def _operator_codes(self) -> tuple[int, dict[tuple[str, int], int]]:
         numbers: dict[tuple[str, int], int] = {}
         offsets = []
-        for operator in self.graph.operators:
+        for operator in self.operators:
             key = (operator.code, version(operator))
             if key in numbers:
                 continue
@@ -137,8 +129,7 @@ class _Writer:
             )
         return self._offsets(offsets), numbers
 
-    def _operator(self, number: int, index: dict[int, int], codes: dict[tuple[str, int], int]) -> int:
-        operator = self.graph.operators[number]
+    def _operator(self, operator: Operator, index: dict[int, int], codes: dict[tuple[str, int], int]) -> int:
         slots: list[Slot] = [
             (0, "Uint32", codes[operator.code, version(operator)], 0),
             _offset(1, self._ints([-1 if t is None else index[id(t)] for t in operator.inputs])),
@@ -149,7 +140,10 @@ class _Writer:
             if operator.options:
                 raise ValueError(f"{operator.code} takes no options, given {sorted(operator.options)}")
         elif operator.options or table != "ReshapeOptions":
-            slots += [(3, "Uint8", OPTIONS[table][0], 0), _offset(4, self._options(table, operator.options))]
+            options = dict(operator.options)
+            for row, subgraph in zip(OPTIONS[table][1], operator.subgraphs, strict=False):
+                options[row.name] = self.graph_numbers[id(subgraph)]
+            slots += [(3, "Uint8", OPTIONS[table][0], 0), _offset(4, self._options(table, options))]
         return self._table(slots)
 
     def _options(self, table: str, options: dict[str, Any]) -> int:
@@ -222,6 +216,28 @@ class _Writer:
             return int(self.fb.EndObject())
 
         return self._once(("table", *slots), make)
+
+
+def _number_tensors(graph: Graph) -> tuple[dict[int, int], list[Tensor]]:
+    index: dict[int, int] = {}
+    kept: list[Tensor] = []
+    same: dict[Hashable, int] = {}
+    for tensor in graph.tensors():
+        if tensor.data is not None:
+            q = tensor.quantization
+            key = (
+                tensor.dtype,
+                tensor.shape,
+                tensor.data.tobytes(),
+                None if q is None else (q.scale.tobytes(), q.zero_point.tobytes(), q.axis),
+            )
+            index[id(tensor)] = same.setdefault(key, len(kept))
+            if index[id(tensor)] < len(kept):
+                continue
+        else:
+            index[id(tensor)] = len(kept)
+        kept.append(tensor)
+    return index, kept
 
 
 _SCALARS = {"i8": "Int8", "i32": "Int32", "bool": "Bool", "f32": "Float32"}

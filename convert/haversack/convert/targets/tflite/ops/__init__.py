@@ -13,6 +13,7 @@ FAMILIES = (
     "matmul",
     "normalization",
     "pool",
+    "recurrent",
     "reduce",
     "resize",
     "shape",
