@@ -227,6 +227,27 @@ CASES: dict[str, Case] = {
         control={0: i32(2, 0, 3), 1: np.array(4, np.int32)},
         options={"axis": 1},
     ),
+    "REVERSE_SEQUENCE": one(
+        lambda x: np.stack([np.concatenate([r[:n][::-1], r[n:]]) for r, n in zip(x[0], (6, 1, 3, 4), strict=True)])[
+            None
+        ],
+        options={"seq_dim": 2, "batch_dim": 1},
+        control={1: i32(6, 1, 3, 4)},
+    ),
+    "WHERE": one(lambda x: np.argwhere(x)),
+    "NON_MAX_SUPPRESSION_V4": Case(
+        [(4,)],
+        lambda s: (np.argsort(-s, kind="stable")[:3].astype(np.int32), np.array(3, np.int32)),
+        control={
+            0: np.array([[n, n, n + 0.5, n + 0.5] for n in range(4)], np.float32),  # apart from each other
+            2: np.array(3, np.int32),
+            3: np.array(0.5, np.float32),
+            4: np.array(-9, np.float32),
+        },
+    ),
+    "BITCAST": one(lambda x: x),
+    "BITWISE_XOR": two("BITWISE_XOR", np.bitwise_xor),
+    "RIGHT_SHIFT": two("RIGHT_SHIFT", np.right_shift, low=0),
     "DEPTH_TO_SPACE": Case(
         [(1, 2, 3, 8)],
         lambda x: x.reshape(1, 2, 3, 2, 2, 2).transpose(0, 1, 3, 2, 4, 5).reshape(1, 4, 6, 2),

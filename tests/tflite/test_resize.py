@@ -67,8 +67,27 @@ def test_native_kernels_are_used_where_they_are_exact(bench: Any, random: Random
         assert code in {layer.op for layer in written.layers}
 
 
-def test_cubic_is_refused(bench: Any, graph_of: Any, random: Random) -> None:
+@pytest.mark.parametrize("antialias", [0, 1])
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("scale", [2.0, 0.5, 0.8])
+def test_cubic_and_antialiased(scale: float, mode: str, antialias: int, bench: Any, random: Random) -> None:
+    x = random.standard_normal((1, 2, 10, 10)).astype(np.float32)
+    node = make_node("Resize", ["x", "", "s"], ["y"], mode=mode, antialias=antialias)
+    constants = {"s": np.array([1, 1, scale, scale], np.float32)}
+    bench.agree([node], {"x": x}, constants=constants, tolerance=RESIZED)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_crop(mode: str, bench: Any, random: Random) -> None:
+    x = random.standard_normal((1, 2, 6, 6)).astype(np.float32)
+    given = {"mode": mode, "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 7.0}
+    node = make_node("Resize", ["x", "r", "", "z"], ["y"], **given)
+    region = np.array([0, 0, 0.13, -0.2, 1, 1, 1.3, 0.9], np.float32)
+    bench.agree([node], {"x": x}, constants={"r": region, "z": np.array([1, 2, 5, 4])}, tolerance=RESIZED)
+
+
+def test_what_runtimes_disagree_on_is_refused(bench: Any, graph_of: Any, random: Random) -> None:
     x = random.standard_normal((1, 1, 4, 4)).astype(np.float32)
-    node = make_node("Resize", ["x", "", "s"], ["y"], mode="cubic")
-    with pytest.raises(UnsupportedError, match="cubic"):
-        bench.write(graph_of([node], {"x": x}, ["y"], {"s": np.array([1, 1, 2, 2], np.float32)}))
+    node = make_node("Resize", ["x", "", "s"], ["y"], mode="linear", coordinate_transformation_mode="align_corners")
+    with pytest.raises(UnsupportedError, match="fractional"):
+        bench.write(graph_of([node], {"x": x}, ["y"], {"s": np.array([1, 1, 0.6, 0.6], np.float32)}))

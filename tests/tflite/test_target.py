@@ -41,12 +41,12 @@ def cnn(graph_of: Any, random: Random) -> tuple[Any, dict[str, np.ndarray]]:
 
 def test_preflight_lists_every_blocker_and_nothing_is_written(graph_of: Any, random: Random, tmp_path: Path) -> None:
     nodes = [
-        make_node("Resize", ["x", "", "s"], ["a"], mode="cubic", name="up"),
+        make_node("Pad", ["x", "p"], ["a"], mode="other", name="up"),
         make_node("Relu", ["a"], ["b"]),
         make_node("LRN", ["b"], ["c"], size=4, name="even"),
         make_node("Det", ["c"], ["y"], name="determinant"),
     ]
-    model = graph_of(nodes, {"x": floats(random, 1, 3, 4, 4)}, ["y"], {"s": np.array([1, 1, 2, 2], np.float32)})
+    model = graph_of(nodes, {"x": floats(random, 1, 3, 4, 4)}, ["y"], {"p": np.array([0, 0, 1, 1] * 2)})
     target = open_target("tflite")
     blockers = target.preflight(model, "fp32", Options())
     assert [blocker.node for blocker in blockers] == ["up", "even", "determinant"]

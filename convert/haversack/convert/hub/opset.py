@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from haversack.convert.errors import Blocker, SourceError, UnsupportedError
-from haversack.convert.hub import IR_VERSION, OPSET
+from haversack.convert.hub import IR_VERSION, OPSET, shapes
 from haversack.convert.hub.functions import first_line, inline_functions
 from haversack.convert.hub.skeleton import restore, skeleton
 from haversack.runtimes.engines import Array
@@ -32,6 +32,10 @@ def to_pinned(model: ir.Model) -> ir.Model:
         from haversack.convert.hub.opset_down import lower
 
         lower(model, version)
+    for graph in model.graphs():
+        for node in graph:
+            if node.op_type == "STFT" and node.domain == "":  # onnx's inference forgets the default
+                node.attributes.setdefault("onesided", ir.AttrInt64("onesided", 1))
     model.opset_imports[""] = OPSET
     model.graph.opset_imports[""] = OPSET
     model.ir_version = IR_VERSION
@@ -52,12 +56,31 @@ def _raised(model: ir.Model, version: int) -> ir.Model:
     except Exception as error:  # RuntimeError, ConvertError and others of the C++ side
         raise SourceError(f"the model cannot be brought from opset {version} to {OPSET}: {first_line(error)}") from None
     raised = restore(ir.from_proto(proto), weights)
+    if version < 7:
+        shapes.infer(raised)
+        for graph in raised.graphs():
+            for node in graph:
+                if node.op_type == "PRelu" and node.domain == "":
+                    _old_prelu(node)
     if version < 11:
         for graph in raised.graphs():
             for node in graph:
                 if node.op_type == "Resize" and node.domain == "":
                     _old_resize(node)
     return raised
+
+
+def _old_prelu(node: ir.Node) -> None:
+    """Up to opset 6 a slope of one number a channel lay along axis 1; since then it is aligned to the last axes."""
+    x, slope = node.inputs
+    if x is None or slope is None or x.shape is None or slope.shape is None:
+        return
+    if len(slope.shape) == 1 and slope.shape[0] != 1 and len(x.shape) > 2:
+        axes = ir.node("Constant", [], attributes={"value_ints": list(range(1, len(x.shape) - 1))})
+        unsqueeze = ir.node("Unsqueeze", [slope, axes.outputs[0]])
+        assert node.graph is not None
+        node.graph.insert_before(node, [axes, unsqueeze])
+        node.replace_input_with(1, unsqueeze.outputs[0])
 
 
 def _old_resize(node: ir.Node) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import onnx_ir as ir
+from onnx_ir.passes.common import NameFixPass
 
 from haversack.convert.errors import Blocker, SourceError, UnsupportedError
 from haversack.convert.hub import OPSET, shapes
 from haversack.convert.hub.function_body import expand
+from haversack.convert.hub.opset_newer import restate
 
 
 def lower(model: ir.Model, version: int) -> None:
@@ -31,10 +33,14 @@ def lower(model: ir.Model, version: int) -> None:
     shapes.infer(model)
     expand(model, version, lambda node: _obstacle(node, version) is not None)
     shapes.infer(model)
+    restated = [restate(node) for graph in model.graphs() for node in list(graph) if _obstacle_of(node, version)]
+    if any(restated):
+        NameFixPass()(model)
+        shapes.infer(model)
     blockers = []
     for graph in model.graphs():
         for node in graph:
-            obstacle = _obstacle(node, version) if node.domain == "" else None
+            obstacle = _obstacle_of(node, version)
             if obstacle is not None:
                 remedy = f"export the model at opset {OPSET}, or without this node"
                 blockers.append(Blocker(node.name or node.op_type, node.op_type, obstacle, remedy))
@@ -42,6 +48,10 @@ def lower(model: ir.Model, version: int) -> None:
                 _drop_newer_attributes(node)
     if blockers:
         raise UnsupportedError("the hub", blockers)
+
+
+def _obstacle_of(node: ir.Node, version: int) -> str | None:
+    return _obstacle(node, version) if node.domain == "" else None
 
 
 def _obstacle(node: ir.Node, version: int) -> str | None:

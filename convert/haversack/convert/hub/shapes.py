@@ -38,6 +38,7 @@ def infer(model: ir.Model) -> ir.Model:
             value.type = inferred.type
         value.shape = _merged(inferred.shape, declared[value])
     _unify_symbols(model)
+    _shape_operands(model)
     return model
 
 
@@ -107,6 +108,30 @@ def _computed(model: ir.Model) -> Iterator[ir.Value]:
     for graph in model.graphs():
         for node in graph:
             yield from node.outputs
+
+
+_UNARY = frozenset(
+    """Abs Acos Acosh Asin Asinh Atan Atanh Cast Ceil Cos Cosh Elu Erf Exp Floor HardSigmoid Identity LeakyRelu Log Neg
+    Not Reciprocal Relu Round Selu Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Tan Tanh""".split()  # noqa: SIM905
+)
+_BINARY = frozenset({"Add", "Sub", "Mul", "Div"})
+
+
+def _shape_operands(model: ir.Model) -> None:
+    """Give the operands of elementwise operators the shape of a result that the file declares, where they have none.
+
+    Of two operands this is sound where the other is a scalar.
+    """
+    for graph in model.graphs():
+        for node in reversed(list(graph)):
+            if node.domain != "" or node.op_type not in _UNARY | _BINARY or not is_static(node.outputs[0]):
+                continue
+            unknown = [value for value in node.inputs if value is not None and not is_static(value)]
+            others = [value for value in node.inputs if value is not None and is_static(value)]
+            if len(unknown) == 1 and unknown[0].producer() is not None and all(static_shape(v) == () for v in others):
+                shape = node.outputs[0].shape
+                assert shape is not None
+                unknown[0].shape = shape.copy()
 
 
 def _unify_symbols(model: ir.Model) -> None:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 _EXPANDED = "no lowering needed: its function body is expanded in the hub"
-_QUANTIZED = "no lowering needed: it becomes the quantization of a tensor, or a QUANTIZE or DEQUANTIZE at the edge"
+_BITS = "MIL has no operations on bits"
+_COUNTED = "how much it selects is known at run time only"
+_RECURRENT = "not lowered yet: needs its own gate order and directions"
+_TODO = "not lowered yet: constant folding removes it from most models"
 
 GAPS: dict[str, dict[str, str]] = {
     "tflite": {
         "CastLike": _EXPANDED,
         "MeanVarianceNormalization": _EXPANDED,
-        "DequantizeLinear": _QUANTIZED,
-        "QuantizeLinear": _QUANTIZED,
     },
-    "coreml": {},
+    "coreml": {
+        **dict.fromkeys(("BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"), _BITS),
+        **dict.fromkeys(("DFT", "STFT"), "MIL has no Fourier transform"),
+        "DynamicQuantizeLinear": "MIL has no scales computed at run time",
+        "Compress": _COUNTED,
+        "NonZero": _COUNTED,
+        "Dropout": _TODO,
+        "EyeLike": _TODO,
+        "GridSample": "MIL's resample samples otherwise in several modes; not lowered yet",
+        "GRU": _RECURRENT,
+        "LSTM": _RECURRENT,
+        "RNN": _RECURRENT,
+        "Range": _TODO,
+        "ReverseSequence": _TODO,
+    },
 }
 """Target → ONNX operator → why it has no lowering there."""

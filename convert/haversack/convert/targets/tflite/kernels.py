@@ -23,6 +23,7 @@ F32_I32 = F32 | {"int32"}
 F32_I = F32 | {"int32", "int64"}
 MOVES = frozenset({"float32", "int32", "int64", "uint8", "int8", "int16", "bool"})
 BOOL = frozenset({"bool"})
+WORDS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32"})
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,13 @@ KERNELS: Final[dict[str, Kernel]] = {
     "RESIZE_BILINEAR": Kernel(F32, "same", data=(0,), max_rank=4),
     "RESIZE_NEAREST_NEIGHBOR": Kernel(F32, "same", data=(0,), max_rank=4),
     "DYNAMIC_UPDATE_SLICE": Kernel(F32_I | BOOL | {"int8"}, "same", data=(0, 1)),
+    "REVERSE_SEQUENCE": Kernel(F32_I | {"uint8", "int16"}, data=(0,), max_rank=4),
+    "NON_MAX_SUPPRESSION_V4": Kernel(F32, data=(1,)),
+    "WHERE": Kernel(BOOL),
+    # bits
+    "BITCAST": Kernel(frozenset({*MOVES, "uint16", "uint32", "uint64", "float16", "float64"})),
+    "BITWISE_XOR": Kernel(WORDS, max_rank=4),
+    "RIGHT_SHIFT": Kernel(WORDS, max_rank=4),
     # conversions, which the builder emits itself
     "CAST": Kernel(MOVES | {"float16", "float64", "uint16", "uint32"}),
     "QUANTIZE": Kernel(F32),

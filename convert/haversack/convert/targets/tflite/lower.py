@@ -13,7 +13,7 @@ from haversack.convert.hub import attributes
 from haversack.convert.targets import Options
 from haversack.convert.targets.tflite import hybrid, steps
 from haversack.convert.targets.tflite.builder import Builder, Mode, NoInt8Kernel, Result
-from haversack.convert.targets.tflite.graph import Graph, Tensor
+from haversack.convert.targets.tflite.graph import Graph, Quantization, Tensor
 from haversack.convert.targets.tflite.layout import CHANNELS_LAST, Layout, assign
 from haversack.convert.targets.tflite.layout_rules import SPATIAL
 from haversack.convert.targets.tflite.ops import LOWERINGS
@@ -191,27 +191,45 @@ class _Driver:
         found = parameters(node, len(source.shape))
         dtype = node.outputs[0].dtype
         name = dtype.numpy().name if dtype is not None else ""
-        if found is None or found.per_channel or name not in ("int8", "uint8", "int16"):
-            raise self.b.refuse(f"quantization to {name} by computed or several scales", "use one constant scale, int8")
+        if found is None or not self._is_view(node.outputs[0], found):
+            self._lower(node)
+            return
         if source.nominal != "float32":
             source = self.b.cast(source, "float32")
         if source.constant:
             raise self.b.refuse("quantization of a constant at run time", "fold it into an initializer")
         self._set(node.outputs[0], self.b.requantize(source, found, name))
 
+    def _is_view(self, value: ir.Value, quantization: Quantization) -> bool:
+        """Whether integers can be the tensor that they stand for: int8, or others that only DequantizeLinear reads."""
+        if quantization.per_channel or value.dtype is None:
+            return False
+        if value.dtype == ir.DataType.INT8:
+            return True
+        inner = not value.is_graph_output() and all(use.node.op_type == "DequantizeLinear" for use in value.uses())
+        if value.dtype == ir.DataType.INT16:
+            return inner and not quantization.zero_point.any()
+        return inner and value.dtype == ir.DataType.UINT8
+
     def _dequantize(self, node: ir.Node) -> None:
         source = self._required(node, 0)
         self._begin(node, "plain")
         found = parameters(node, len(source.shape))
         if found is None or node.outputs[0].dtype != ir.DataType.FLOAT:
-            raise self.b.refuse("dequantization by computed or blocked scales", "use constant float32 scales")
+            if source.quantization is not None:
+                raise self.b.refuse("a second interpretation of the same integers", "use one scale for each tensor")
+            self._lower(node)
+            return
         if source.constant:
             tensor = Tensor(source.shape, source.dtype, source.data, found)
         elif source.quantization is not None and source.quantization.same(found):
             tensor = source
-        elif source.quantization is None and source.dtype in ("int8", "uint8", "int16") and not found.per_channel:
+        elif source.quantization is None and node.inputs[0] is not None and self._is_view(node.inputs[0], found):
             source.quantization = found
             tensor = source
+        elif source.quantization is None:
+            self._lower(node)
+            return
         else:
             raise self.b.refuse("a second interpretation of the same integers", "use one scale for each tensor")
         self._set(node.outputs[0], tensor)

@@ -59,6 +59,8 @@ OPERATORS: Final[dict[str, tuple[int, str | None]]] = {
     "ATAN2": (156, None),
     "AVERAGE_POOL_2D": (1, "Pool2DOptions"),
     "BATCH_MATMUL": (126, "BatchMatMulOptions"),
+    "BITCAST": (159, None),
+    "BITWISE_XOR": (160, None),
     "BROADCAST_TO": (130, None),
     "CAST": (53, "CastOptions"),
     "CEIL": (104, None),
@@ -106,6 +108,7 @@ OPERATORS: Final[dict[str, tuple[int, str | None]]] = {
     "MIRROR_PAD": (100, "MirrorPadOptions"),
     "MUL": (18, "MulOptions"),
     "NEG": (59, None),
+    "NON_MAX_SUPPRESSION_V4": (120, None),
     "NOT_EQUAL": (72, None),
     "ONE_HOT": (85, "OneHotOptions"),
     "PAD": (34, None),
@@ -125,7 +128,9 @@ OPERATORS: Final[dict[str, tuple[int, str | None]]] = {
     "RESHAPE": (22, "ReshapeOptions"),
     "RESIZE_BILINEAR": (23, "ResizeBilinearOptions"),
     "RESIZE_NEAREST_NEIGHBOR": (97, "ResizeNearestNeighborOptions"),
+    "REVERSE_SEQUENCE": (112, "ReverseSequenceOptions"),
     "REVERSE_V2": (105, None),
+    "RIGHT_SHIFT": (161, None),
     "ROUND": (116, None),
     "RSQRT": (76, None),
     "SCATTER_ND": (122, None),
@@ -149,6 +154,7 @@ OPERATORS: Final[dict[str, tuple[int, str | None]]] = {
     "TOPK_V2": (48, None),
     "TRANSPOSE": (39, None),
     "TRANSPOSE_CONV": (67, "TransposeConvOptions"),
+    "WHERE": (109, None),
     "WHILE": (119, "WhileOptions"),
 }
 """`BuiltinOperator`: the code of each operator and its options table (None where that has no fields)."""
@@ -295,6 +301,13 @@ OPTIONS: Final[dict[str, tuple[int, tuple[Field, ...]]]] = {
         (
             Field(0, "align_corners", "bool", False),
             Field(1, "half_pixel_centers", "bool", False),
+        ),
+    ),
+    "ReverseSequenceOptions": (
+        87,
+        (
+            Field(0, "seq_dim", "i32", 0),
+            Field(1, "batch_dim", "i32", 0),
         ),
     ),
     "SoftmaxOptions": (9, (Field(0, "beta", "f32", 0.0),)),

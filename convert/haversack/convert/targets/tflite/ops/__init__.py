@@ -6,6 +6,7 @@ from haversack.convert.targets.registry import Registry
 
 FAMILIES = (
     "activation",
+    "bits",
     "conv",
     "elementwise",
     "indexing",
@@ -13,11 +14,15 @@ FAMILIES = (
     "matmul",
     "normalization",
     "pool",
+    "quantization",
     "recurrent",
     "reduce",
     "resize",
+    "sampling",
+    "selection",
     "shape",
     "slicing",
+    "spectrum",
 )
 LOWERINGS = Registry("tflite", __name__, FAMILIES)
 lowers = LOWERINGS.lowers

@@ -4,6 +4,7 @@ ONNX counts negative indices from the end, TFLite refuses them: constants are no
 FLOOR_MOD. Indices of every kernel are int32.
 """
 
+# ruff: noqa: ARG001 - the signature is the operator's schema, needed or not
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -111,8 +112,12 @@ def scatter_elements(
 @lowers("OneHot")
 def one_hot(b: Builder, indices: Tensor, depth: Tensor, values: Tensor, *, axis: int = -1) -> Tensor:
     """ONE_HOT; an index outside of ±depth gives no hot place, so only negative ones are moved."""
-    count = int(b.known(depth, "depth").reshape(-1)[0])
-    off, on = b.known(values, "values").reshape(-1)
+    axis = steps.axis_of(axis, len(indices.shape) + 1)
+    count = b.result.shape[axis]  # which is depth, be it known or computed
+    if values.constant:
+        off, on = (b.const(value) for value in values.value().reshape(-1))
+    else:
+        off, on = (steps.reshape(b, part, ()) for part in steps.split(b, values, 0, [1, 1]))
     places = steps.index(b, indices)
     if places.data is not None:
         places = b.const(np.where(places.data < 0, places.data + count, places.data).astype(np.int32))
@@ -120,6 +125,5 @@ def one_hot(b: Builder, indices: Tensor, depth: Tensor, values: Tensor, *, axis:
         negative = steps.binary(b, "LESS", places, b.const(0, "int32"), "bool")
         moved = steps.scalar(b, "ADD", places, count)
         places = steps.elementwise(b, "SELECT_V2", [negative, moved, places])
-    axis = steps.axis_of(axis, len(indices.shape) + 1)
-    inputs = [places, b.const(count, "int32"), b.const(on), b.const(off)]
+    inputs = [places, b.const(count, "int32"), on, off]
     return b.op("ONE_HOT", inputs, b.result.shape, axis=axis)

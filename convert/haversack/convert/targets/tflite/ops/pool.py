@@ -3,7 +3,6 @@
 # ruff: noqa: ARG001 - the signature is the operator's schema, needed or not
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -175,18 +174,23 @@ def _lowest(b: Builder, x: Tensor, edges: Edges) -> Tensor:
 
 
 def _by_taps(b: Builder, code: str, x: Tensor, window: Window, edges: Edges) -> Tensor:
-    """A dilated pool: one strided slice a tap, joined by MAXIMUM or ADD."""
+    """A dilated pool: axis by axis, one strided slice a tap, joined by MAXIMUM or ADD."""
     x = _lowest(b, x, edges) if code == "MAX_POOL_2D" else x
-    out = [(n - e) // s + 1 for n, e, s in zip(x.shape[1:-1], window.extents, window.strides, strict=True)]
-    y: Tensor | None = None
-    for tap in itertools.product(*map(range, window.kernel)):
-        starts = [t * d for t, d in zip(tap, window.dilations, strict=True)]
-        ends = [a + (o - 1) * s + 1 for a, o, s in zip(starts, out, window.strides, strict=True)]
-        bounds = [(0, *starts, 0), (x.shape[0], *ends, x.shape[-1]), (1, *window.strides, 1)]
-        part = b.op("STRIDED_SLICE", [x, *map(b.ints, bounds)], (x.shape[0], *out, x.shape[-1]))
-        y = part if y is None else steps.binary(b, "MAXIMUM" if code == "MAX_POOL_2D" else "ADD", y, part)
-    assert y is not None
-    return y if code == "MAX_POOL_2D" else steps.scalar(b, "MUL", y, 1 / float(np.prod(window.kernel)))
+    for axis, (taps, extent, stride, dilation) in enumerate(
+        zip(window.kernel, window.extents, window.strides, window.dilations, strict=True), start=1
+    ):
+        count = (x.shape[axis] - extent) // stride + 1
+        shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+        y: Tensor | None = None
+        for tap in range(taps):
+            begin, end, step = [0] * len(shape), list(x.shape), [1] * len(shape)
+            begin[axis], step[axis] = tap * dilation, stride
+            end[axis] = begin[axis] + (count - 1) * stride + 1
+            part = b.op("STRIDED_SLICE", [x, *map(b.ints, (begin, end, step))], shape)
+            y = part if y is None else steps.binary(b, "MAXIMUM" if code == "MAX_POOL_2D" else "ADD", y, part)
+        assert y is not None
+        x = y
+    return x if code == "MAX_POOL_2D" else steps.scalar(b, "MUL", x, 1 / float(np.prod(window.kernel)))
 
 
 def _global(code: str) -> Lowering:

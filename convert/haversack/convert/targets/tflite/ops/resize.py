@@ -4,9 +4,9 @@ Which element (or pair of elements) each output reads is worked out here per axi
 kernel reads the same ones, it is used; elsewhere a GATHER an axis does it, so no coordinate mode is refused.
 """
 
-# ruff: noqa: ARG001 - the signature is the operator's schema, needed or not
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +15,7 @@ from haversack.convert.targets.tflite import steps
 from haversack.convert.targets.tflite.builder import Builder
 from haversack.convert.targets.tflite.graph import Tensor
 from haversack.convert.targets.tflite.ops import lowers
+from haversack.convert.targets.tflite.ops.interpolation import apply, cubic, linear, outside, weights
 from haversack.runtimes.engines import Array
 
 KERNEL_MODES = ((False, True), (True, False), (False, False))  # (align_corners, half_pixel_centers)
@@ -42,18 +43,26 @@ def resize(
 ) -> Tensor:
     """RESIZE_NEAREST_NEIGHBOR, RESIZE_BILINEAR, or gathers."""
     out = b.result.shape
-    if mode == "cubic":
-        raise b.refuse("cubic interpolation", "use mode 'linear'")
-    if antialias and any(o < n for o, n in zip(out, x.shape, strict=True)):
-        raise b.refuse("antialiased downsampling", "set antialias to 0, or use AveragePool")
-    if coordinate_transformation_mode == "tf_crop_and_resize":
-        raise b.refuse("crop and resize", "slice before resizing")
     if out[0] != x.shape[0] or out[-1] != x.shape[-1]:
         raise b.refuse("resizing the batch or the channels", "resize spatial axes only")
-    factors = _factors(b, x, out, scales, axes, keep_aspect_ratio_policy)
-    coordinates = [
-        _coordinates(x.shape[a], out[a], factors[a], coordinate_transformation_mode) for a in range(1, len(x.shape) - 1)
-    ]
+    factors = _factors(b, x, out, scales, sizes, axes, keep_aspect_ratio_policy)
+    spatial = range(1, len(x.shape) - 1)
+    if coordinate_transformation_mode == "tf_crop_and_resize":
+        return _cropped(b, x, roi, axes, mode, nearest_mode, cubic_coeff_a, exclude_outside, extrapolation_value)
+    if (
+        mode != "nearest"
+        and coordinate_transformation_mode == "align_corners"
+        and any(out[a] > 1 and not math.isclose(x.shape[a] * factors[a], out[a], rel_tol=1e-5) for a in spatial)
+    ):
+        # By the operator spec the last element of such a fractional size is aligned, by onnxruntime the last there is.
+        raise b.refuse("align_corners with scales that give a fractional size", "give sizes")
+    coordinates = [_coordinates(x.shape[a], out[a], factors[a], coordinate_transformation_mode) for a in spatial]
+    shrinks = [min(factors[a], 1.0) if antialias else 1.0 for a in spatial]
+    if mode == "cubic" or (mode == "linear" and any(shrink < 1 for shrink in shrinks)):
+        kernel, support = (cubic(cubic_coeff_a), 2) if mode == "cubic" else (linear, 1)
+        for a, places, shrink in zip(spatial, coordinates, shrinks, strict=True):
+            x = apply(b, x, a, weights(places, x.shape[a], kernel, support, shrink, bool(exclude_outside)))
+        return x
     if mode == "nearest":
         rows = [_nearest(c, n, nearest_mode) for c, n in zip(coordinates, x.shape[1:], strict=False)]
         return _resize_nearest(b, x, rows)
@@ -62,7 +71,13 @@ def resize(
 
 
 def _factors(
-    b: Builder, x: Tensor, out: Sequence[int], scales: Tensor | None, axes: Sequence[int] | None, policy: str
+    b: Builder,
+    x: Tensor,
+    out: Sequence[int],
+    scales: Tensor | None,
+    sizes: Tensor | None,
+    axes: Sequence[int] | None,
+    policy: str,
 ) -> list[float]:
     """Scale of each axis, in channels-last order: as given, else the ratio of the sizes."""
     rank = len(x.shape)
@@ -72,9 +87,49 @@ def _factors(
     if scales is not None and scales.size:
         for axis, factor in zip(chosen, b.known(scales, "scales").reshape(-1), strict=True):
             ratios[axis] = float(factor)
-    elif policy != "stretch":
-        raise b.refuse(f"keep_aspect_ratio_policy {policy!r}", "give scales")
+    elif policy != "stretch" and sizes is not None:
+        asked = b.known(sizes, "sizes").reshape(-1)
+        found = [float(n) / logical[axis] for axis, n in zip(chosen, asked, strict=True)]
+        for axis in chosen:
+            ratios[axis] = min(found) if policy == "not_larger" else max(found)
     return [ratios[0], *ratios[2:], ratios[1]]
+
+
+def _cropped(
+    b: Builder,
+    x: Tensor,
+    roi: Tensor | None,
+    axes: Sequence[int] | None,
+    mode: str,
+    nearest_mode: str,
+    cubic_coeff_a: float,
+    exclude_outside: int,
+    extrapolation_value: float,
+) -> Tensor:
+    """`tf_crop_and_resize`: the region's corners are aligned, and what lies beyond the input is one value."""
+    rank, out = len(x.shape), b.result.shape
+    if roi is None:
+        raise b.refuse("a crop without a region", "give roi")
+    region = b.known(roi, "roi").astype(np.float64).reshape(2, -1)
+    chosen = list(range(rank)) if axes is None else [steps.axis_of(int(a), rank) for a in axes]
+    coordinates = []
+    for place in range(1, rank - 1):
+        start, end = region[:, chosen.index(place + 1)] if place + 1 in chosen else (0.0, 1.0)
+        last = x.shape[place] - 1
+        steps_of = np.arange(out[place]) * (end - start) * last / max(out[place] - 1, 1)
+        coordinates.append(start * last + steps_of if out[place] > 1 else np.array([0.5 * (start + end) * last]))
+    beyond = outside(coordinates, x.shape[1:-1])
+    for place, at in enumerate(coordinates, start=1):
+        n = x.shape[place]
+        if mode == "nearest":
+            x = steps.gather(b, x, b.ints(_nearest(at, n, nearest_mode).tolist()), place)
+            continue
+        kernel, support = (cubic(cubic_coeff_a), 2) if mode == "cubic" else (linear, 1)
+        x = apply(b, x, place, weights(at, n, kernel, support, 1.0, bool(exclude_outside)))
+    if not beyond.any():
+        return x
+    mask = b.const(np.broadcast_to(beyond, (1, *x.shape[1:-1], 1)))
+    return steps.elementwise(b, "SELECT_V2", [mask, b.const(extrapolation_value, x.nominal), x])
 
 
 def _coordinates(size: int, out: int, factor: float, mode: str) -> Array:

@@ -57,7 +57,12 @@ def expand(b: Builder, x: Tensor, shape: Tensor) -> Tensor:
 @lowers("Tile")
 def tile(b: Builder, x: Tensor, repeats: Tensor) -> Tensor:
     """TILE."""
-    counts = [int(n) for n in b.known(repeats, "repeats").reshape(-1)]
+    if repeats.constant:
+        counts = [int(n) for n in repeats.value().reshape(-1)]
+    elif x.size:
+        counts = [out // n for out, n in zip(b.result.shape, x.shape, strict=True)]
+    else:
+        raise b.refuse("repeats is computed at run time", "make repeats an initializer")
     return b.op("TILE", [x, b.ints(counts)], b.result.shape)
 
 
@@ -120,8 +125,13 @@ LOWERINGS.table(_block, {"DepthToSpace": "DEPTH_TO_SPACE", "SpaceToDepth": "SPAC
 
 @lowers("Trilu")
 def trilu(b: Builder, x: Tensor, k: Tensor | None = None, *, upper: int = 1) -> Tensor:
-    """The triangle kept by a constant mask."""
-    shift = 0 if k is None else int(b.known(k, "k").reshape(-1)[0])
-    ones = np.ones(x.shape[-2:], np.bool_)
-    mask = np.triu(ones, shift) if upper else np.tril(ones, shift)
-    return steps.elementwise(b, "SELECT_V2", [b.const(mask), x, b.const(0, x.nominal)])
+    """The triangle kept by a mask."""
+    rows, columns = x.shape[-2:]
+    diagonals = (np.arange(columns)[None, :] - np.arange(rows)[:, None]).astype(np.int32)
+    if k is None or k.constant:
+        shift = 0 if k is None else int(k.value().reshape(-1)[0])
+        mask = b.const(diagonals >= shift if upper else diagonals <= shift)
+    else:
+        code, first = ("GREATER_EQUAL" if upper else "LESS_EQUAL"), b.const(diagonals)
+        mask = steps.binary(b, code, first, steps.reshape(b, steps.index(b, k), ()), "bool")
+    return steps.elementwise(b, "SELECT_V2", [mask, x, b.const(0, x.nominal)])

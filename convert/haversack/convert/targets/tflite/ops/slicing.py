@@ -17,6 +17,8 @@ def slice_(
     b: Builder, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps_: Tensor | None = None
 ) -> Tensor:
     """SLICE or STRIDED_SLICE; negative steps take the same elements forwards and reverse them."""
+    if not all(t is None or t.constant for t in (starts, ends, axes, steps_)):
+        return _computed(b, x, starts, ends, axes, steps_)
     begins, stops = ([int(n) for n in b.known(t, "a bound").reshape(-1)] for t in (starts, ends))
     places = range(len(begins)) if axes is None else [int(n) for n in b.known(axes, "axes").reshape(-1)]
     widths = [1] * len(begins) if steps_ is None else [int(n) for n in b.known(steps_, "steps").reshape(-1)]
@@ -25,7 +27,7 @@ def slice_(
         axis = steps.axis_of(place, len(x.shape))
         rows[axis] = range(x.shape[axis])[begin:stop:width]
     if any(len(row) == 0 for row in rows):
-        raise b.refuse("a slice that holds nothing", "remove it")
+        return b.const(np.zeros([len(row) for row in rows], x.nominal))
     reverse = [axis for axis, row in enumerate(rows) if row.step < 0 and len(row) > 1]
     forward = [row if row.step > 0 else row[::-1] for row in rows]
     y = _forward(b, x, forward)
@@ -42,6 +44,63 @@ def _forward(b: Builder, x: Tensor, rows: list[range]) -> Tensor:
     return b.op("STRIDED_SLICE", [x, begin, end, b.ints([row.step for row in rows])], shape)
 
 
+def _computed(
+    b: Builder, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None, widths: Tensor | None
+) -> Tensor:
+    """STRIDED_SLICE with bounds of every axis put together at run time; it clamps them as ONNX does."""
+    rank = len(x.shape)
+    if 0 in b.result.shape:
+        raise b.refuse("a slice that holds nothing, found so at run time", "make its bounds initializers")
+    first, last = (_clamped(b, t) for t in (starts, ends))
+    width = b.const(np.ones(starts.shape, np.int32)) if widths is None else steps.index(b, widths)
+    if axes is None:
+        places = b.const(np.arange(starts.size, dtype=np.int32))
+    elif axes.constant:
+        places = b.const((axes.value().astype(np.int64) % rank).astype(np.int32))
+    else:
+        places = steps.binary(b, "FLOOR_MOD", steps.index(b, axes), b.const(rank, "int32"))
+    column = steps.reshape(b, places, (starts.size, 1))
+
+    def scattered(values: Tensor) -> Tensor:
+        return b.op("SCATTER_ND", [column, values, b.ints([rank])], (rank,))
+
+    ones = scattered(b.const(np.ones(starts.shape, np.int32)))
+    untouched = steps.binary(b, "SUB", b.const(1, "int32"), ones)
+    begin = scattered(first)
+    end = steps.binary(b, "ADD", scattered(last), steps.binary(b, "MUL", untouched, b.ints(x.shape)))
+    step = steps.binary(b, "ADD", scattered(width), untouched)
+    return b.op("STRIDED_SLICE", [x, begin, end, step], b.result.shape)
+
+
+def _clamped(b: Builder, bound: Tensor) -> Tensor:
+    """A bound as int32: what does not fit is outside of every axis anyway."""
+    if bound.constant:
+        return b.const(np.clip(bound.value().astype(np.int64), -(2**31), 2**31 - 1).astype(np.int32))
+    if bound.dtype == "int64":
+        bound = steps.scalar(b, "MINIMUM", steps.scalar(b, "MAXIMUM", bound, -(2**31)), 2**31 - 1)
+    return steps.index(b, bound)
+
+
+def _computed_pads(b: Builder, x: Tensor, pads: Tensor, value: Tensor | None, axes: Tensor | None, mode: str) -> Tensor:
+    """PADV2 or MIRROR_PAD whose table of pads is put together at run time."""
+    rank = len(x.shape)
+    if mode not in ("constant", "reflect") or x.nominal == "bool" or (mode == "reflect" and rank > 4):
+        raise b.refuse("pads is computed at run time", "make pads an initializer")
+    count = pads.size // 2
+    table = steps.transpose(b, steps.reshape(b, steps.index(b, pads), (2, count)), (1, 0))
+    if axes is not None:
+        places = (
+            b.const((axes.value().astype(np.int64) % rank).astype(np.int32))
+            if axes.constant
+            else steps.binary(b, "FLOOR_MOD", steps.index(b, axes), b.const(rank, "int32"))
+        )
+        table = b.op("SCATTER_ND", [steps.reshape(b, places, (count, 1)), table, b.ints([rank, 2])], (rank, 2))
+    if mode == "reflect":
+        return b.op("MIRROR_PAD", [x, table], b.result.shape, mode=_MIRROR_REFLECT)
+    number = b.const(0, x.nominal) if value is None else steps.reshape(b, value, ())
+    return b.op("PADV2", [x, table, number], b.result.shape)
+
+
 @lowers("Pad")
 def pad(
     b: Builder,
@@ -54,6 +113,8 @@ def pad(
 ) -> Tensor:
     """PAD, PADV2 or MIRROR_PAD; `edge` and `wrap` by slices joined; negative pads cut first."""
     rank = len(x.shape)
+    if not all(t is None or t.constant for t in (pads, axes)) or (value is not None and not value.constant):
+        return _computed_pads(b, x, pads, value, axes, mode)
     table = [int(n) for n in b.known(pads, "pads").reshape(-1)]
     places = range(rank) if axes is None else [int(n) for n in b.known(axes, "axes").reshape(-1)]
     edges = [(0, 0)] * rank
