@@ -136,7 +136,7 @@ class Archive:
         found = (magic, flags, method, crc, packed, size, name)
         if found != (b"PK\3\4", info.flag_bits, 0, info.CRC, info.file_size, info.file_size, info.orig_filename):
             self._refuse(f"{info.filename!r:.80} has two headers that contradict each other")
-        end = info.header_offset + _LOCAL.size + name_length + extra_length + size
+        end: int = info.header_offset + _LOCAL.size + name_length + extra_length + size
         if info.compress_size != info.file_size or end > os.fstat(self._file.fileno()).st_size:
             self._refuse(f"{info.filename!r:.80} is shorter than it says")
         return end

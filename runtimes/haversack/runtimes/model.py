@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -71,7 +71,7 @@ class Model:
         self.preprocess = _fitted(self.preprocess, self.inputs)
         self._check = FeedCheck(self.inputs)
         self._only = self.inputs[0].name if len(self.inputs) == 1 else None
-        self._run = engine.run
+        self._run: Callable[[Mapping[str, Array]], dict[str, Array]] = engine.run
         self._closed = False
 
     def __call__(self, inputs: Mapping[str, Array] | Array) -> dict[str, Array]:

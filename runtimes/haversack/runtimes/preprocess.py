@@ -141,7 +141,9 @@ class Preprocess:
             raise FeedError(f"preprocess: expected an image [H, W], [H, W, 1] or [H, W, 3], found {list(image.shape)}")
         image = self._resized(_colored(image, self.color))
         table = self._table
-        channels = [table[min(channel, len(table) - 1)][image[:, :, channel]] for channel in range(image.shape[2])]
+        channels: list[Array] = [
+            table[min(channel, len(table) - 1)][image[:, :, channel]] for channel in range(image.shape[2])
+        ]
         if self.layout == "NHW":
             return channels[0]
         return np.stack(channels, axis=0 if self.layout == "NCHW" else 2)
@@ -185,7 +187,8 @@ class Preprocess:
                 )
         elif np.abs(values).max() > np.finfo(dtype).max:
             raise FeedError(f"preprocess: values up to {np.abs(values).max():g} do not fit an input of {dtype.name}")
-        return values.astype(dtype)
+        fitting: Array = values.astype(dtype)
+        return fitting
 
     def to_json(self) -> dict[str, Any]:
         """The description as JSON values; `from_json` reads it back."""
@@ -287,13 +290,13 @@ def _number(text: str) -> float:
     return float(above) / float(below) if slash else float(above)
 
 
-def _typed(key: str, value: object) -> object:
+def _typed(key: str, value: Any) -> Any:
     """A JSON value as the dataclass has it."""
     if value is None and key in ("size", "color", "layout", "dtype"):
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if key in ("scale", "crop_fraction") and number:
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
     if key == "pad" and number and isinstance(value, int):
         return value
     if key in _CHOICES and isinstance(value, str):

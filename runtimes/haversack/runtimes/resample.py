@@ -51,7 +51,8 @@ def _pass(image: Array, size: int) -> Array:
     for tap in range(weights.shape[1]):
         rows = image[np.minimum(first + tap, last)]
         total += rows * weights[:, tap].reshape(-1, *[1] * (image.ndim - 1))
-    return np.clip(total >> _BITS, 0, 255).astype(np.uint8)
+    pixels: Array = np.clip(total >> _BITS, 0, 255).astype(np.uint8)
+    return pixels
 
 
 @functools.lru_cache(maxsize=16)

@@ -242,7 +242,8 @@ def converter(kind: str, moves: bool) -> Converter | None:
     """Return what turns a stored value into what a parameter of this kind takes; None for as it is."""
     if kind in ("array", "arrays"):
         return as_array if moves else widen
-    return {"ints": integers, "int": int, "float": float, "bool": bool, "str": str}.get(kind)
+    scalars: dict[str, Converter] = {"ints": integers, "int": int, "float": float, "bool": bool, "str": str}
+    return scalars.get(kind)
 
 
 def as_array(value: Any) -> Any:

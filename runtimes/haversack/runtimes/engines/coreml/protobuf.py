@@ -148,8 +148,13 @@ SCHEMA: dict[str, dict[int, Field]] = {
     "ListValue": _fields(values=(1, "Value*")),
 }
 
-_PACKED = {"float": np.dtype("<f4"), "double": np.dtype("<f8")}
-_ARRAYS = {"int": np.dtype("i8"), "bool": np.dtype("?"), "float": np.dtype("f4"), "double": np.dtype("f8")}
+_PACKED: dict[str, np.dtype[Any]] = {"float": np.dtype("<f4"), "double": np.dtype("<f8")}
+_ARRAYS: dict[str, np.dtype[Any]] = {
+    "int": np.dtype("i8"),
+    "bool": np.dtype("?"),
+    "float": np.dtype("f4"),
+    "double": np.dtype("f8"),
+}
 
 
 def decode(buffer: bytes | memoryview, message: str = "Model") -> Message:

@@ -81,7 +81,7 @@ class WeightFile:
             raise EngineError(f"cannot read the weights {path.name}: {error}") from error
         if len(self._bytes) < 64:
             raise EngineError(f"the weights {path.name} are shorter than their header")
-        _, version = struct.unpack_from("<II", self._bytes, 0)
+        _, version = struct.unpack_from("<II", self._bytes.data, 0)
         if version not in VERSIONS:
             raise EngineError(f"the weights {path.name} have format version {version}; known are {VERSIONS}")
 
@@ -102,7 +102,7 @@ class WeightFile:
         size = len(self._bytes)
         if offset < 64 or offset + 64 > size:
             raise EngineError(f"{self.path.name}: offset {offset} lies outside the file of {size} bytes")
-        sentinel, number, data_size, data_offset, padding_bits = struct.unpack_from("<IIQQQ", self._bytes, offset)
+        sentinel, number, data_size, data_offset, padding_bits = struct.unpack_from("<IIQQQ", self._bytes.data, offset)
         if sentinel != SENTINEL:
             raise EngineError(f"{self.path.name}: no weight starts at offset {offset}")
         if BLOB_TYPES.get(number) != dtype:

@@ -111,8 +111,9 @@ def _depthwise(seen: Array, weight: Array) -> Array:
     result = np.zeros(seen.shape[:2] + seen.shape[2 + rank :], seen.dtype)
     product = np.empty_like(result)
     for position in itertools.product(*map(range, kernel)):
-        factor = weight[(slice(None), 0, *position)].reshape((-1,) + (1,) * rank)
-        np.multiply(seen[(slice(None), slice(None), *position)], factor, out=product)
+        at: tuple[Any, ...] = (slice(None), slice(None), *position)
+        factor = weight[at][:, 0].reshape((-1,) + (1,) * rank)
+        np.multiply(seen[at], factor, out=product)
         result += product
     return result
 

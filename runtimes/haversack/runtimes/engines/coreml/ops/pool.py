@@ -42,10 +42,11 @@ def _fold(seen: Array, rank: int, combine: Callable[..., Any]) -> Array:
     if math.prod(kernel) > math.prod(seen.shape[2 + rank :]):
         whole: Array = combine.reduce(seen, axis=tuple(range(2, 2 + rank)))  # type: ignore[attr-defined]
         return whole
+    every: tuple[Any, ...] = (slice(None), slice(None))
     positions = itertools.product(*map(range, kernel))
-    result: Array = seen[(slice(None), slice(None), *next(positions))].copy()
+    result: Array = seen[(*every, *next(positions))].copy()
     for position in positions:
-        combine(result, seen[(slice(None), slice(None), *position)], out=result)
+        combine(result, seen[(*every, *position)], out=result)
     return result
 
 

@@ -37,7 +37,8 @@ def grid_points(size: int, count: int, mode: str) -> Array:
         points = (index + 0.5) * (size / count) - 0.5
     else:
         raise EngineError(f"the sampling mode {mode} is not known")
-    return np.clip(points, 0, size - 1)
+    clipped: Array = np.clip(points, 0, size - 1)
+    return clipped
 
 
 def interpolate(x: Array, axis: int, points: Array) -> Array:
