@@ -120,7 +120,7 @@ _BINARY = frozenset({"Add", "Sub", "Mul", "Div"})
 def _shape_operands(model: ir.Model) -> None:
     """Give the operands of elementwise operators the shape of a result that the file declares, where they have none.
 
-    Of two operands this is sound where the other is a scalar.
+    Of two operands this is sound where the other has one element and no more axes.
     """
     for graph in model.graphs():
         for node in reversed(list(graph)):
@@ -128,9 +128,13 @@ def _shape_operands(model: ir.Model) -> None:
                 continue
             unknown = [value for value in node.inputs if value is not None and not is_static(value)]
             others = [value for value in node.inputs if value is not None and is_static(value)]
-            if len(unknown) == 1 and unknown[0].producer() is not None and all(static_shape(v) == () for v in others):
-                shape = node.outputs[0].shape
-                assert shape is not None
+            shape = node.outputs[0].shape
+            assert shape is not None
+            if len(unknown) != 1 or unknown[0].producer() is None:
+                continue
+            own = unknown[0].shape
+            same_rank = own is not None and len(own) == len(shape)
+            if all(static_shape(v) == () or (same_rank and static_shape(v) == (1,)) for v in others):
                 unknown[0].shape = shape.copy()
 
 

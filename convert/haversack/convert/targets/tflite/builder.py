@@ -307,6 +307,8 @@ class Builder:
             return tensor
         if tensor.data is not None:
             return self.const(tensor.data.astype(dtype))
+        if "uint64" in (tensor.dtype, dtype):
+            return self._cast_uint64(tensor, dtype)
         for given in (tensor.dtype, dtype):
             if given not in KERNELS["CAST"].plain:
                 raise self.refuse(f"CAST takes no {given}", "use int64 or float32")
@@ -333,6 +335,17 @@ class Builder:
         self._append(code, inputs, outputs, {})
         self.operators[-1].subgraphs = tuple(subgraphs)
         return outputs
+
+    def _cast_uint64(self, tensor: Tensor, dtype: str) -> Tensor:
+        """CAST has no uint64; between integers it is int64 with the same bits."""
+        if np.dtype(tensor.dtype).kind == "f" or np.dtype(dtype).kind == "f":
+            raise self.refuse("CAST takes no uint64", "use int64 or float32")
+        signed = self.cast(tensor, "int64") if dtype == "uint64" else tensor
+        if signed.dtype != dtype and {signed.dtype, dtype} != {"int64", "uint64"}:
+            return self.cast(self._cast_uint64(tensor, "int64"), dtype)
+        output = Tensor(tensor.shape, dtype)
+        self._append("BITCAST", [signed], [output], {})
+        return output
 
     def _append(
         self, code: str, inputs: Sequence[Tensor | None], outputs: list[Tensor], options: dict[str, Any]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from haversack.convert.targets.tflite import unsigned
 from haversack.convert.targets.tflite.builder import Builder
 from haversack.convert.targets.tflite.graph import Quantization, Tensor
 from haversack.convert.targets.tflite.kernels import KERNELS
@@ -37,6 +38,8 @@ def scalar(b: Builder, code: str, x: Tensor, number: float) -> Tensor:
 
 def elementwise(b: Builder, code: str, inputs: Sequence[Tensor], dtype: str | None = None) -> Tensor:
     """An elementwise kernel of several inputs, broadcast to each other; any number of axes."""
+    if code in unsigned.WRAPPING | unsigned.ORDERED and inputs[0].dtype == "uint64":
+        return unsigned.elementwise(b, code, inputs, dtype, elementwise)
     shape = np.broadcast_shapes(*(t.shape for t in inputs))
     limit = KERNELS[code].max_rank
     if limit is None or len(shape) <= limit:

@@ -7,9 +7,12 @@ from haversack.convert.targets.registry import Registry
 FAMILIES = (
     "activation",
     "bits",
+    "contraction",
     "conv",
+    "detection",
     "elementwise",
     "indexing",
+    "integer_matmul",
     "logic",
     "matmul",
     "normalization",

@@ -16,23 +16,11 @@ from haversack.convert.targets.tflite import steps
 from haversack.convert.targets.tflite.builder import Builder
 from haversack.convert.targets.tflite.graph import Tensor
 from haversack.convert.targets.tflite.ops import LOWERINGS, lowers
+from haversack.convert.targets.tflite.unsigned import bitcast
 
 Bitwise = Callable[[Builder, Tensor, Tensor], Tensor]
 
 _HALF = 1 << 16
-
-
-def bitcast(b: Builder, x: Tensor, dtype: str) -> Tensor:
-    """The same bits as another type: as wide, or half as wide with a new last axis of two."""
-    if x.dtype == dtype:
-        return x
-    ratio = np.dtype(x.dtype).itemsize // np.dtype(dtype).itemsize
-    if x.data is not None:
-        data = np.ascontiguousarray(x.data).view(dtype)
-        return b.const(data.reshape((*x.shape, ratio) if ratio > 1 else x.shape))
-    if np.dtype(x.dtype).itemsize < np.dtype(dtype).itemsize:
-        return b.op("BITCAST", [x], x.shape[:-1], dtype)
-    return b.op("BITCAST", [x], (*x.shape, ratio) if ratio > 1 else x.shape, dtype)
 
 
 def _bits(dtype: str) -> int:

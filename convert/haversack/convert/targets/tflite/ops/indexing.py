@@ -78,7 +78,7 @@ def _scattered(b: Builder, x: Tensor, places: Tensor, updates: Tensor, reduction
     if reduction == "add":
         return steps.binary(b, "ADD", x, b.op("SCATTER_ND", [places, updates, shape], x.shape))
     if reduction != "none":
-        raise b.refuse(f"scatter with reduction {reduction!r}", "use 'none' or 'add'")
+        return _reduced(b, x, places, updates, reduction)
     if places.data is not None:
         hit = np.zeros(x.shape, np.bool_)
         hit[tuple(np.moveaxis(places.data, -1, 0))] = True
@@ -88,6 +88,37 @@ def _scattered(b: Builder, x: Tensor, places: Tensor, updates: Tensor, reduction
         fallen = b.op("SCATTER_ND", [places, ones, shape], x.shape)
         mask = b.op("GREATER", [fallen, b.const(0, "int32")], x.shape, "bool")
     return steps.elementwise(b, "SELECT_V2", [mask, b.op("SCATTER_ND", [places, updates, shape], x.shape), x])
+
+
+_REDUCTIONS = {
+    "mul": ("REDUCE_PROD", "MUL", 1.0),
+    "max": ("REDUCE_MAX", "MAXIMUM", -np.inf),
+    "min": ("REDUCE_MIN", "MINIMUM", np.inf),
+}
+LARGEST = 1 << 22
+"""Elements that the table of `_reduced` may have."""
+
+
+def _reduced(b: Builder, x: Tensor, places: Tensor, updates: Tensor, reduction: str) -> Tensor:
+    """A table of each update at its place and neutral elements elsewhere, reduced over the updates."""
+    code, join, neutral = _REDUCTIONS[reduction]
+    depth = places.shape[-1]
+    count, outer = places.size // depth, int(np.prod(x.shape[:depth]))
+    inner = x.size // outer
+    if count * x.size > LARGEST:
+        raise b.refuse(f"scatter with reduction {reduction!r} of so many elements", "use 'none' or 'add'")
+    strides = [int(np.prod(x.shape[n + 1 : depth])) for n in range(depth)]
+    scaled = steps.binary(b, "MUL", steps.reshape(b, places, (count, depth)), b.ints(strides))
+    flat = steps.reduce(b, "SUM", scaled, [1])
+    hit = steps.binary(b, "EQUAL", flat, b.ints(range(outer)), "bool")
+    if np.dtype(x.nominal).kind in "iu" and np.isinf(neutral):
+        limits = np.iinfo(x.nominal)
+        neutral = limits.max if neutral > 0 else limits.min
+    given = steps.reshape(b, updates, (count, 1, inner))
+    empty = b.const(np.array(neutral).astype(x.nominal))
+    table = steps.elementwise(b, "SELECT_V2", [steps.reshape(b, hit, (count, outer, 1)), given, empty])
+    gathered = steps.reshape(b, steps.reduce(b, code, table, [0]), x.shape)
+    return steps.binary(b, join, x, gathered)
 
 
 @lowers("ScatterND")

@@ -83,7 +83,11 @@ def _reduction(row: tuple[Reduction, float | None]) -> Lowering:
             return _identity(b, neutral)
         if axes is not None and axes.size and not axes.constant:
             return reduction(b, x, axes, bool(keepdims))
-        given = [] if axes is None else [steps.axis_of(int(a), rank) for a in b.known(axes, "axes").reshape(-1)]
+        given = (
+            []
+            if axes is None or not axes.size
+            else [steps.axis_of(int(a), rank) for a in b.known(axes, "axes").reshape(-1)]
+        )
         if not given and noop_with_empty_axes:
             return x
         chosen = sorted(set(given)) or list(range(rank))
