@@ -27,7 +27,9 @@ def infer(model: ir.Model) -> ir.Model:
     declared = {}
     for value in _computed(model):
         declared[value] = value.shape
-        if value.producer().domain == "":  # type: ignore[union-attr]
+        producer = value.producer()
+        assert producer is not None
+        if producer.domain == "" and producer.op_type not in ("Loop", "Scan"):  # of these, `loop_shapes` knows more
             value.shape = None
     proto, _ = skeleton(model)
     result = ir.from_proto(

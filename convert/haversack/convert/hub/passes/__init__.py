@@ -24,6 +24,7 @@ from haversack.convert.hub.passes.fold_constants import fold_constants
 from haversack.convert.hub.passes.fold_scale import fold_scale
 from haversack.convert.hub.passes.fold_shapes import fold_shapes
 from haversack.convert.hub.passes.lift_constants import lift_constants
+from haversack.convert.hub.passes.loop_shapes import loop_shapes
 from haversack.convert.hub.passes.merge_reshapes import merge_reshapes
 from haversack.convert.hub.passes.merge_transposes import merge_transposes
 from haversack.convert.hub.passes.remove_identities import remove_identities
@@ -70,6 +71,7 @@ ORDER: tuple[Pass, ...] = (
     fold_shapes,  # makes constants of shape arithmetic
     resolve_reshapes,
     fold_constants,  # needs lifted constants and folded shapes
+    loop_shapes,  # after fold_constants: trip counts are constants now
     merge_equal_nodes,
     explicit_windows,  # needs shapes
     merge_transposes,

@@ -79,7 +79,7 @@ def _foldable(graph: ir.Graph) -> list[ir.Node]:
 
 
 def _may_hold(value: ir.Value, node: ir.Node) -> bool:
-    if value.dtype not in _COMPUTABLE:
+    if value.dtype not in _COMPUTABLE or not isinstance(value.type, ir.TensorType):  # a sequence has a dtype too
         return False
     shape = static_shape(value)
     if shape is None:

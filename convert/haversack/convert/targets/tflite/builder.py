@@ -321,12 +321,21 @@ class Builder:
     def nested(self) -> Iterator[list[Operator]]:
         """Emit what follows into a subgraph: the list given, instead of the graph at hand."""
         operators, plain, computed = self.operators, self._plain, self._computed
-        node = self._name, self._op, self.mode, self.results
-        self.operators, self._plain, self._computed, self.mode = [], {}, set(), "plain"
+        self.operators, self._plain, self._computed = [], {}, set()
         try:
-            yield self.operators
+            with self.keeping_node():
+                self.mode = "plain"
+                yield self.operators
         finally:
             self.operators, self._plain, self._computed = operators, plain, computed
+
+    @contextmanager
+    def keeping_node(self) -> Iterator[None]:
+        """Emit other nodes, then come back to the one at hand."""
+        node = self._name, self._op, self.mode, self.results
+        try:
+            yield
+        finally:
             self._name, self._op, self.mode, self.results = node
 
     def control(self, code: str, inputs: Sequence[Tensor], subgraphs: Sequence[Graph]) -> list[Tensor]:

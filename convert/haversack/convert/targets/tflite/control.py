@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from haversack.convert.errors import Blocker, UnsupportedError
 from haversack.convert.targets.tflite.builder import Builder
 from haversack.convert.targets.tflite.graph import Graph, Tensor
 
@@ -52,7 +53,15 @@ def branch(
     otherwise: Callable[[], Sequence[Tensor]],
 ) -> list[Tensor]:
     """IF: what `then` emits where the condition (a bool of one element) holds, else what `otherwise` emits."""
-    graphs = _subgraph(b, [], then), _subgraph(b, [], otherwise)
+    graphs: list[Graph] = []
+    blockers: list[Blocker] = []
+    for make in (then, otherwise):
+        try:
+            graphs.append(_subgraph(b, [], make))
+        except UnsupportedError as error:  # the other branch is examined too
+            blockers += error.blockers
+    if blockers:
+        raise UnsupportedError("tflite", blockers)
     first, second = ([(t.shape, t.dtype) for _, t in graph.outputs] for graph in graphs)
     if first != second:
         raise b.refuse(f"its branches give {first} and {second}", "give both branches the same shapes")

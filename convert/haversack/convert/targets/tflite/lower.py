@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ from haversack.convert.targets.tflite.layout import CHANNELS_LAST, Layout, assig
 from haversack.convert.targets.tflite.layout_rules import SPATIAL
 from haversack.convert.targets.tflite.ops import LOWERINGS
 from haversack.convert.targets.tflite.quantize import constant, parameters, result_quantization
+from haversack.convert.targets.tflite.regions import Region
 from haversack.convert.targets.tflite.schema import TENSOR_TYPES
 
 Place = tuple[str, tuple[int, ...] | None]
@@ -81,10 +82,10 @@ def _static_blockers(model: ir.Model) -> list[Blocker]:
 
 
 class _Driver:
-    def __init__(self, layout: Layout, options: Options):
+    def __init__(self, layout: Layout, options: Options, builder: Builder | None = None):
         self.layout, self.options = layout, options
         self.graph = layout.model.graph
-        self.b = Builder()
+        self.b = builder or Builder()
         self.values: dict[ir.Value, Tensor] = {}
         self.lowered = Lowered(Graph())
         self.hub_values: dict[str, Place] = {}
@@ -95,12 +96,7 @@ class _Driver:
     def run(self) -> Lowered:
         for value in self.graph.inputs:
             self._input(value)
-        for node in self.graph:
-            try:
-                self._node(node)
-            except UnsupportedError as error:
-                self.lowered.blockers += [b for b in error.blockers if b not in self.lowered.blockers]
-                self._give_up(node)
+        self._nodes()
         for value in self.graph.outputs:
             self._output(value)
         graph = self.lowered.graph
@@ -109,6 +105,28 @@ class _Driver:
             self.b.note(f"{transposition.value} is transposed at run time: {transposition.reason}.")
         self.lowered.notes = list(self.b.notes)
         return self.lowered
+
+    def _nodes(self) -> None:
+        for node in self.graph:
+            try:
+                self._node(node)
+            except UnsupportedError as error:
+                self.lowered.blockers += [b for b in error.blockers if b not in self.lowered.blockers]
+                self._give_up(node)
+
+    def _region(self, model: ir.Model, captured: Sequence[ir.Value], inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Emit a subgraph that was made a model of its own."""
+        if blockers := _static_blockers(model):
+            raise UnsupportedError("tflite", blockers)
+        outside = [tensor for value in captured if (tensor := self._get(value)) is not None]
+        inner = _Driver(assign(model), self.options, self.b)
+        inner.hub_values = {}  # its values are not in the hub's main graph
+        inner.values.update(zip(inner.graph.inputs, (*inputs, *outside), strict=True))
+        with self.b.keeping_node():
+            inner._nodes()
+            if inner.lowered.blockers:
+                raise UnsupportedError("tflite", inner.lowered.blockers)
+        return [inner.values[value] for value in inner.graph.outputs]
 
     # Values.
 
@@ -278,6 +296,7 @@ class _Driver:
 
     def _call(self, node: ir.Node, inputs: list[Tensor | None]) -> tuple[Tensor | None, ...]:
         name, given = node.name or "", attributes.python(node)
+        given = {key: Region(held, self._region) if isinstance(held, ir.Graph) else held for key, held in given.items()}
         if node.domain not in ("", "ai.onnx", CHANNELS_LAST):
             raise self.b.refuse(f"an operator of the domain {node.domain}", "replace it by ONNX operators")
         if node.domain == CHANNELS_LAST or node.op_type not in SPATIAL:
