@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from onnx import parser
+from onnx import TensorProto, helper, parser
 
 from haversack.convert.errors import SourceError, UnsupportedError
 from haversack.convert.hub import OPSET
@@ -189,3 +189,16 @@ def test_overridable_initializers_of_old_models_become_constants() -> None:
     hub = to_hub(ir.from_proto(parser.parse_model(text)))
     assert [value.name for value in hub.graph.inputs] == ["x"]
     np.testing.assert_array_equal(Evaluator(hub).run({"x": np.ones((2, 3), np.float32)})["y"], [[1, 2, 3]] * 2)
+
+
+def test_a_preview_operator_is_expanded() -> None:
+    x = [np.random.default_rng(n).standard_normal((1, 2, 3, 4)).astype(np.float32) for n in range(3)]
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 2, 3, 4)) for name in "qkvy"]
+    node = helper.make_node("FlexAttention", ["q", "k", "v"], ["y"], domain="ai.onnx.preview")
+    opsets = [helper.make_opsetid("", 26), helper.make_opsetid("ai.onnx.preview", 1)]
+    model = helper.make_model(helper.make_graph([node], "g", info[:3], info[3:]), opset_imports=opsets)
+    scores = x[0] @ x[1].swapaxes(-1, -2) / 2
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    expected = weights / weights.sum(-1, keepdims=True) @ x[2]
+    found = Evaluator(to_hub(ir.from_proto(model))).run(dict(zip("qkv", x, strict=True)))["y"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

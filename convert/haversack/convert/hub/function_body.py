@@ -17,13 +17,17 @@ _MAX_DEPTH = 8
 """Bodies nest (Attention holds Softmax, SequenceMap holds Loop); ONNX's own nest three deep."""
 
 
+DOMAINS = ("", "ai.onnx.preview")
+"""Domains whose operators onnx itself defines."""
+
+
 def expand(model: ir.Model, version: int, wanted: Callable[[ir.Node], bool]) -> bool:
     """Inline the ONNX function body of every node that is `wanted`, in place, bodies inside bodies too.
 
     Args:
         model: A graph whose nodes and values are named.
         version: The opset by which the nodes are to be understood.
-        wanted: Says of a node of the default domain whether it should be expanded. A node without a body (of its
+        wanted: Says of a node of one of `DOMAINS` whether it should be expanded. A node without a body (of its
             operator, or for the types it has) stays.
 
     Returns:
@@ -34,7 +38,8 @@ def expand(model: ir.Model, version: int, wanted: Callable[[ir.Node], bool]) -> 
         called = 0
         for graph in list(model.graphs()):
             for node in list(graph):
-                if node.domain == "" and not node.overload and wanted(node) and _call_body(model, node, version):
+                known = version if node.domain == "" else model.opset_imports.get(node.domain, 1)
+                if node.domain in DOMAINS and not node.overload and wanted(node) and _call_body(model, node, known):
                     called += 1
         if not called:
             break
@@ -48,7 +53,7 @@ def _call_body(model: ir.Model, node: ir.Node, version: int) -> bool:
     import onnx.defs
 
     try:
-        schema = onnx.defs.get_schema(node.op_type, version, "")
+        schema = onnx.defs.get_schema(node.op_type, version, node.domain)
     except onnx.defs.SchemaError:
         return False
     for name, attribute in schema.attributes.items():
@@ -61,7 +66,7 @@ def _call_body(model: ir.Model, node: ir.Node, version: int) -> bool:
     node.overload = f"of {node.name}"
     inner = ir.serde.deserialize_function(body)
     function = ir.Function(
-        "", node.op_type, node.overload, graph=inner.graph, attributes=list(inner.attributes.values())
+        node.domain, node.op_type, node.overload, graph=inner.graph, attributes=list(inner.attributes.values())
     )
     function.opset_imports[""] = model.opset_imports.get("", OPSET)
     _name(function, node)

@@ -6,9 +6,13 @@ import onnx_ir as ir
 
 from haversack.convert.errors import Blocker, SourceError, UnsupportedError
 from haversack.convert.hub import IR_VERSION, OPSET, shapes
+from haversack.convert.hub.function_body import expand
 from haversack.convert.hub.functions import first_line, inline_functions
 from haversack.convert.hub.skeleton import restore, skeleton
 from haversack.runtimes.engines import Array
+
+PREVIEW = "ai.onnx.preview"
+"""Operators that onnx tries out; a target lowers none of them, but they have function bodies."""
 
 
 def to_pinned(model: ir.Model) -> ir.Model:
@@ -25,6 +29,7 @@ def to_pinned(model: ir.Model) -> ir.Model:
         UnsupportedError: A newer node can neither be said at the pinned opset nor be expanded.
     """
     inline_functions(model)
+    expand(model, model.opset_imports.get("", OPSET), _is_preview)
     version = model.opset_imports.setdefault("", OPSET)
     if version < OPSET:
         model = _raised(model, version)
@@ -40,6 +45,12 @@ def to_pinned(model: ir.Model) -> ir.Model:
     model.graph.opset_imports[""] = OPSET
     model.ir_version = IR_VERSION
     return model
+
+
+def _is_preview(node: ir.Node) -> bool:
+    """Whether it can be expanded: onnx-ir inlines no functions that take graphs."""
+    graphs = any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values())
+    return node.domain == PREVIEW and not graphs
 
 
 def _raised(model: ir.Model, version: int) -> ir.Model:

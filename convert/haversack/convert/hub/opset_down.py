@@ -31,7 +31,7 @@ def lower(model: ir.Model, version: int) -> None:
     if version > newest:
         raise SourceError(f"the model is at opset {version}; this version reads up to {newest}: export it at {OPSET}")
     shapes.infer(model)
-    expand(model, version, lambda node: _obstacle(node, version) is not None)
+    expand(model, version, lambda node: _obstacle_of(node, version) is not None)
     shapes.infer(model)
     restated = [restate(node) for graph in model.graphs() for node in list(graph) if _obstacle_of(node, version)]
     if any(restated):
