@@ -107,7 +107,7 @@ def counting(condition: str, scan: bool) -> Any:
 
 
 @pytest.mark.parametrize("start", [True, False])
-@pytest.mark.parametrize("trips", [0, 3, 50])
+@pytest.mark.parametrize("trips", [-1, 0, 3, 50, np.iinfo(np.int64).max])
 def test_loop_ends_by_count_or_condition(start: bool, trips: int, bench: Any, random: np.random.Generator) -> None:
     """Both known at run time only; three trips end by the count, fifty by the condition."""
     x = random.standard_normal(4).astype(np.float32)
@@ -116,6 +116,7 @@ def test_loop_ends_by_count_or_condition(start: bool, trips: int, bench: Any, ra
     feeds = {"x": x, "w": w, "n": np.array(trips), "c": np.array(start)}
     bench.agree([node], feeds, ["y"], declared={"y": x})
     assert "WHILE" in codes(bench.data)
+    bench.agree([node], {"x": x, "w": w}, ["y"], {"n": feeds["n"], "c": feeds["c"]}, declared={"y": x})
 
 
 def test_loop_with_scan_outputs_and_what_follows(bench: Any, random: np.random.Generator) -> None:

@@ -35,7 +35,7 @@ def loop(
             "how many rows its scan outputs have is known at run time only",
             "make its trip count an initializer of at least 1, and its condition always true",
         )
-    limit = None if trips is None else steps.reshape(b, b.cast(trips, "int32"), (1,))
+    limit = None if trips is None else steps.reshape(b, _trips(b, trips), (1,))
     true = b.const(np.array([True]))
     start = [b.ints([0]), true if condition is None else steps.reshape(b, condition, (1,)), *state]
     size = len(start)
@@ -106,6 +106,14 @@ def scan(
     _, *after = control.while_loop(b, [b.ints([0]), *state, *collected], proceed, step)
     outputs = [_axis_back(b, y, axis) for y, axis in zip(after[size:], out_axes, strict=True)]
     return (*after[:size], *outputs)
+
+
+def _trips(b: Builder, trips: Tensor) -> Tensor:
+    """The trip count as int32: a loop that only its condition ends is often given the largest int64."""
+    most = np.iinfo(np.int32).max
+    if trips.data is not None:
+        return b.const(np.clip(trips.value(), 0, most).astype(np.int32))
+    return b.cast(steps.scalar(b, "MINIMUM", steps.scalar(b, "MAXIMUM", trips, 0), most), "int32")
 
 
 def _empty(b: Builder, shape: Sequence[int], dtype: str) -> Tensor:
