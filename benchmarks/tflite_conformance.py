@@ -15,7 +15,8 @@ Floats agree to RTOL and ATOL (float16 to looser ones), integers and booleans ex
 
     passed    every data set agrees
     refused   an UnsupportedError before anything was written
-    wrong     a file that differs, or that LiteRT does not load or run
+    stopped   the file differs, and `convert` with verification on the case's inputs refuses to deliver it
+    wrong     a file that differs, or that LiteRT does not load or run, and that verification would have let pass
     crashed   any other exception of the converter, or a process that died
 
 A case is skipped only where an input or output has no TFLite tensor type that arrays can be exchanged in: sequences,
@@ -51,7 +52,7 @@ from haversack.convert.targets.tflite.schema import TENSOR_TYPES
 from haversack.runtimes.engines import Array
 
 MODES = ("published", "baked")
-OUTCOMES = ("passed", "refused", "wrong", "crashed")
+OUTCOMES = ("passed", "refused", "stopped", "wrong", "crashed")
 RTOL, ATOL = 1e-3, 1e-4
 HALF_RTOL, HALF_ATOL = 5e-3, 1e-3
 TIMEOUT = 120
@@ -185,7 +186,25 @@ def outcome(case: Case, mode: str, path: Path) -> Outcome:
         reason = _judge(path, [value.name for value in model.graph.output], sets)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    return Outcome(case.name, mode, "wrong" if reason else "passed", (reason,) if reason else (), seconds)
+    if reason:
+        return Outcome(
+            case.name, mode, "stopped" if _is_stopped(model, sets[0][0], path) else "wrong", (reason,), seconds
+        )
+    return Outcome(case.name, mode, "passed", (), seconds)
+
+
+def _is_stopped(model: onnx.ModelProto, feeds: Mapping[str, Array], path: Path) -> bool:
+    """Whether the conversion that a user gets, which executes what it wrote, refuses to deliver this model."""
+    from haversack.convert import convert
+    from haversack.convert.errors import VerificationError
+
+    source = path.with_suffix(".onnx")
+    onnx.save(model, source)
+    try:
+        convert(source, to="tflite", output=path, inputs=dict(feeds), force=True)
+    except VerificationError:
+        return True
+    return False
 
 
 def _judge(path: Path, outputs: Sequence[str], sets: Sequence[tuple[dict[str, Array], list[Array]]]) -> str | None:
@@ -286,7 +305,7 @@ def _progress(count: int, total: int) -> None:
 def summary(mode: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """The figures of one mode."""
     counts = Counter(one.result for one in outcomes)
-    seconds = [one.seconds for one in outcomes if one.result in ("passed", "wrong")]
+    seconds = [one.seconds for one in outcomes if one.result in ("passed", "stopped", "wrong")]
     reasons = Counter(reason for one in outcomes if one.result == "refused" for reason in sorted(set(one.reasons)))
     return {
         "mode": mode,
@@ -295,7 +314,7 @@ def summary(mode: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "passed_percent": round(100 * counts["passed"] / max(len(outcomes), 1), 2),
         "cpu_seconds_median": round(statistics.median(seconds), 4) if seconds else None,
         "refusals": dict(reasons.most_common()),
-        "failures": {one.name: list(one.reasons) for one in outcomes if one.result in ("wrong", "crashed")},
+        "failures": {one.name: list(one.reasons) for one in outcomes if one.result in ("stopped", "wrong", "crashed")},
     }
 
 
@@ -311,7 +330,7 @@ def report(figures: Mapping[str, Any], reasons: int) -> None:
 
 
 def main() -> int:
-    """Run, print, and fail where anything is wrong or crashed."""
+    """Run, print, and fail where anything is wrong, or crashed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mode", choices=MODES, action="append", help="only this mode")
     parser.add_argument("-k", metavar="TEXT", default="", help="only cases whose name holds this")
