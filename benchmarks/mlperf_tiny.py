@@ -126,7 +126,7 @@ def run(case: Case, folder: Path) -> list[Row]:
             gzip_bytes=_gzip_size(artifacts[name]),
             accuracy=accuracy(scores[name], source, labels),
             changed=changed(source, scores[name]),
-            transposes=_transposes(artifacts[name]) if artifacts[name].suffix == ".tflite" else None,
+            transposes=transposes(artifacts[name]) if artifacts[name].suffix == ".tflite" else None,
             latency=latencies.get(name),
         )
         for name in sorted(engines, key=lambda name: (_target(artifacts[name]), name.startswith("haversack"), name))
@@ -214,7 +214,8 @@ def _gzip_size(path: Path) -> int:
     return len(gzip.compress(b"".join(file.read_bytes() for file in _files(path)), 9, mtime=0))
 
 
-def _transposes(path: Path) -> int:
+def transposes(path: Path) -> int:
+    """How many TRANSPOSE operators a `.tflite` holds."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)

@@ -79,7 +79,15 @@ def test_an_interrupt_leaves_nothing(hostile: Path, number: signal.Signals) -> N
         str(Path(sys.executable).with_name("haversack")), "pack", "small.onnx", "--to", "tflite,coreml,onnx",
         "--calibration", "hostile:hang", "-o", "made.haversack",
     ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=hostile, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=hostile,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job, which a test run may be, ignores SIGINT, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     marker = hostile / "worker.pid"
     deadline = time.monotonic() + 60
     while not marker.exists():

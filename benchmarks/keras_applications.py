@@ -1,0 +1,124 @@
+"""Networks of `keras.applications` through the TFLite target, beside TensorFlow's own converter.
+
+    python -m benchmarks.keras_applications                    all of them, about fifteen minutes on two cores
+    python -m benchmarks.keras_applications --model MobileNetV2
+
+Weights are random (seeded), normalisation statistics are randomised and the classifier has no softmax: a uniform
+softmax would agree with anything. `spread` is the output's standard deviation over its mean magnitude; below 0.1 the
+comparison would prove nothing. The error is relative, against the Keras model, by a verified conversion. Latency is one
+thread, both files interleaved, as ours over theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import peers
+from benchmarks.latency import interleaved
+from benchmarks.mlperf_tiny import transposes
+from haversack.convert import convert
+from haversack.convert.sources import read
+from haversack.runtimes.engines import open_engine
+from haversack.runtimes.errors import HaversackError
+
+NAMES = (
+    "MobileNetV2",
+    "MobileNetV3Small",
+    "EfficientNetB0",
+    "EfficientNetV2B0",
+    "ResNet50V2",
+    "DenseNet121",
+    "NASNetMobile",
+    "ConvNeXtTiny",
+    "Xception",
+    "InceptionV3",
+)
+SAMPLES = 4
+
+
+def build(name: str) -> Any:
+    """The network with seeded weights and statistics."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = getattr(keras.applications, name)(weights=None, classifier_activation=None)
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            center, scale = rng.normal(0, 0.1, layer.moving_mean.shape), rng.uniform(0.5, 1.5, layer.moving_mean.shape)
+            layer.moving_mean.assign(center)
+            layer.moving_variance.assign(scale)
+            if layer.beta is not None:
+                layer.beta.assign(rng.normal(0, 0.1, layer.beta.shape))
+    return model
+
+
+def row(name: str, folder: Path) -> str:
+    """One line of the table."""
+    import onnx_ir as ir
+
+    model = build(name)
+    saved, own, theirs = folder / f"{name}.keras", folder / f"{name}.tflite", folder / f"{name}-peer.tflite"
+    model.save(saved)
+    size = [int(edge) for edge in model.input_shape[1:]]
+    images = np.random.default_rng(1).uniform(0, 1, (SAMPLES, *size)).astype(np.float32)
+    start = time.process_time()
+    source = read(saved)
+    reading = time.process_time() - start
+    exported = folder / f"{name}.onnx"
+    ir.save(source.model, exported)
+    (value,) = source.model.graph.inputs
+    start = time.process_time()
+    convert(exported, to="tflite", output=own, verify=False)
+    converting = time.process_time() - start
+    try:
+        made = convert(saved, to="tflite", output=own, inputs={str(value.name): images}, force=True)
+    except HaversackError as error:
+        return f"| {name} | **failed**: {error} |"
+    with contextlib.redirect_stdout(sys.stderr):
+        theirs.write_bytes(peers.tflite_converter(saved))
+    engines = {"own": open_engine(own), "peer": open_engine(theirs)}
+    calls = {
+        key: (lambda engine=engine: engine.run({engine.inputs[0].name: images[:1]})) for key, engine in engines.items()
+    }
+    outputs = np.concatenate(
+        [next(iter(engines["own"].run({engines["own"].inputs[0].name: image[None]}).values())) for image in images]
+    )
+    spread = float(outputs.std() / np.abs(outputs).mean())
+    time_ratio, low, high = (lambda both: both["own"].against(both["peer"]))(
+        interleaved(calls, "peer", rounds=15, seconds=0.3)
+    )
+    error = max(output.max_relative for output in made.variant.verification.outputs)
+    return (
+        f"| {name} | {error:.1e} | {spread:.2f} | {transposes(own)} / {transposes(theirs)} "
+        f"| {own.stat().st_size:,} / {theirs.stat().st_size:,} | {time_ratio:.3f} ({low:.3f}–{high:.3f}) "
+        f"| {reading:.1f} + {converting:.2f} |"
+    )
+
+
+def main() -> None:
+    """Run the command line above."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=NAMES, action="append")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    print(
+        "| network | error | spread | TRANSPOSE ours / theirs | bytes ours / theirs | latency (5–95 %) "
+        "| CPU, s: read + convert |"
+    )
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for name in parser.parse_args().model or NAMES:
+        with tempfile.TemporaryDirectory() as folder:
+            print(row(name, Path(folder)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
