@@ -4,7 +4,7 @@ BIN := .venv/bin
 DIGITS := demo/haversack/demo/digits
 BUILD := build
 
-.PHONY: demo test fast lint docs lock benchmark conformance quickstart clean help
+.PHONY: demo test fast lint docs lock benchmark conformance quickstart shipped clean help
 
 help:  ## What there is to make.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
@@ -58,7 +58,7 @@ test: .venv/test.stamp chromium lint  ## Everything that CI runs: style, types, 
 	$(BIN)/python -m pytest -q -m "not slow"
 	$(BIN)/python -m pytest -q -m slow
 
-docs: .venv/test.stamp  ## Write the generated pages: operators, command-line help, results.
+docs: .venv/test.stamp  ## Write the generated pages: operators and command-line help.
 	$(BIN)/python docs/generate.py
 
 benchmark: .venv/test.stamp  ## KWS and ResNet8 beside the peers, in one run.
