@@ -19,8 +19,11 @@ $(BIN)/uv:
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[demo]'
 	@touch $@
 
-.venv/test.stamp: .venv/demo.stamp
+.venv/test.stamp: .venv/demo.stamp constraints-torch.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[demo,tensorflow,dev]'
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
+	  --constraint constraints-torch.txt torch onnxscript
 	@touch $@
 
 # Browser tests drive Debian's Chromium; where it may not be installed they are skipped, with that reason.
@@ -68,7 +71,7 @@ conformance: .venv/test.stamp  ## ONNX's backend tests through the TFLite target
 	$(BIN)/python -m benchmarks.tflite_conformance
 
 lock: $(BIN)/uv  ## Choose versions anew; writes versions only.
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
+	$(BIN)/uv pip compile pyproject.toml --extra demo --extra tensorflow --extra dev --universal --python-version 3.11 --upgrade --quiet \
 	  --no-header --no-annotate --no-emit-index-url -o constraints.txt
 
 clean:  ## Remove what make made, the environment included.
