@@ -26,96 +26,17 @@ crash costs one case.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import re
-import statistics
 import sys
-import tempfile
-import time
-import warnings
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
-from benchmarks.tflite_baked import baked
+from benchmarks.backend_cases import MODES, Case, Outcome, difference, main, outcome
 from haversack.convert.targets.tflite.schema import TENSOR_TYPES
 from haversack.runtimes.engines import Array
-
-MODES = ("published", "baked")
-OUTCOMES = ("passed", "refused", "stopped", "wrong", "crashed")
-RTOL, ATOL = 1e-3, 1e-4
-HALF_RTOL, HALF_ATOL = 5e-3, 1e-3
-TIMEOUT = 120
-"""Seconds of CPU that one case may take."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One backend test.
-
-    Attributes:
-        name: onnx's name of it.
-        model: The model.
-        data: Its data sets: inputs by name, expected outputs in order.
-        constants: The inputs that the baked mode makes initializers.
-    """
-
-    name: str
-    model: onnx.ModelProto
-    data: tuple[tuple[dict[str, Array], list[Array]], ...]
-    constants: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one case in one mode; `reasons` are of a refusal or failure, `seconds` CPU of the conversion."""
-
-    name: str
-    mode: str
-    result: str
-    reasons: tuple[str, ...] = ()
-    seconds: float = 0.0
-
-
-def collect() -> tuple[list[Case], dict[str, list[str]]]:
-    """The cases that TFLite has tensors for, and the names of the others by reason."""
-    found: dict[str, tuple[onnx.ModelProto, Any]] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the generators overflow and divide by zero on purpose
-        from onnx.backend.test.case.node import collect_testcases
-        from onnx.backend.test.loader import load_model_tests
-
-        for case in collect_testcases(None):
-            found[case.name] = case.model, case.data_sets
-        for kind in ("simple", "pytorch-converted", "pytorch-operator"):
-            for case in load_model_tests(kind=kind):
-                folder = Path(case.model_dir)
-                found[case.name] = onnx.load(folder / "model.onnx"), folder
-    cases, skipped = [], defaultdict(list)
-    for name, (model, data) in found.items():
-        types = sorted(set(_unheld(model)))
-        if types:
-            skipped[" ".join(types)].append(name)
-            continue
-        sibling = found.get(re.sub(r"_expanded(_ver\d+)?$", "", name), (model, None))[0]
-        inputs = [value.name for value in model.graph.input]
-        sets = _read(data) if isinstance(data, Path) else data
-        pairs = tuple(
-            (dict(zip(inputs, map(_array, given), strict=False)), [_array(each) for each in expected])
-            for given, expected in sets
-        )
-        cases.append(Case(name, model, pairs, frozenset(baked(model) | baked(sibling)) & set(pairs[0][0])))
-    return cases, dict(skipped)
 
 
 def _unheld(model: onnx.ModelProto) -> Iterator[str]:
@@ -128,83 +49,11 @@ def _unheld(model: onnx.ModelProto) -> Iterator[str]:
             yield re.sub(r"^(float8).*|^u?(int[24])$", r"\1\2", element)
 
 
-def _array(value: Any) -> Array:
-    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
-
-
-def _read(folder: Path) -> Iterator[tuple[list[Array], list[Array]]]:
-    for data in sorted(folder.glob("test_data_set_*")):
-        sides = []
-        for side in ("input", "output"):
-            files = sorted(data.glob(f"{side}_*.pb"), key=lambda path: int(path.stem.split("_")[1]))
-            sides.append([numpy_helper.to_array(onnx.load_tensor(path)) for path in files])
-        yield sides[0], sides[1]
-
-
-def prepared(case: Case, mode: str) -> tuple[onnx.ModelProto, list[tuple[dict[str, Array], list[Array]]]]:
-    """The model of a mode, and the data sets that fit it."""
-    if mode == "published" or not case.constants:
-        return case.model, list(case.data)
-    model = onnx.ModelProto()
-    model.CopyFrom(case.model)
-    first = case.data[0][0]
-    kept = [value for value in model.graph.input if value.name not in case.constants]
-    del model.graph.input[:]
-    model.graph.input.extend(kept)
-    model.graph.initializer.extend(numpy_helper.from_array(first[name], name) for name in sorted(case.constants))
-    sets = [
-        ({name: array for name, array in given.items() if name not in case.constants}, expected)
-        for given, expected in case.data
-        if all(np.array_equal(given[name], first[name]) for name in case.constants)
-    ]
-    return model, sets
-
-
-def outcome(case: Case, mode: str, path: Path) -> Outcome:
+def convert_and_run(case: Case, mode: str, path: Path) -> Outcome:
     """Convert and run one case."""
-    import onnx_ir as ir
+    from haversack.convert.targets import Options, open_target
 
-    from haversack.convert.errors import UnsupportedError
-    from haversack.convert.hub.load import to_hub
-    from haversack.convert.targets import Options
-    from haversack.convert.targets.tflite import TARGET
-
-    model, sets = prepared(case, mode)
-    path.unlink(missing_ok=True)
-    start = time.process_time()
-    try:
-        TARGET.write(to_hub(ir.from_proto(model)), "fp32", path, Options())
-    except UnsupportedError as error:
-        reasons = tuple(f"{blocker.op}: {blocker.reason}" for blocker in error.blockers)
-        written = ("a refusal after writing",) if path.exists() else ()
-        result = "wrong" if written else "refused"
-        return Outcome(case.name, mode, result, reasons + written, time.process_time() - start)
-    except Exception as error:  # whatever else a converter raises is its defect
-        return Outcome(case.name, mode, "crashed", (f"{type(error).__name__}: {error}".splitlines()[0],))
-    seconds = time.process_time() - start
-    try:
-        reason = _judge(path, [value.name for value in model.graph.output], sets)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    if reason:
-        return Outcome(
-            case.name, mode, "stopped" if _is_stopped(model, sets[0][0], path) else "wrong", (reason,), seconds
-        )
-    return Outcome(case.name, mode, "passed", (), seconds)
-
-
-def _is_stopped(model: onnx.ModelProto, feeds: Mapping[str, Array], path: Path) -> bool:
-    """Whether the conversion that a user gets, which executes what it wrote, refuses to deliver this model."""
-    from haversack.convert import convert
-    from haversack.convert.errors import VerificationError
-
-    source = path.with_suffix(".onnx")
-    onnx.save(model, source)
-    try:
-        convert(source, to="tflite", output=path, inputs=dict(feeds), force=True)
-    except VerificationError:
-        return True
-    return False
+    return outcome(case, mode, path, open_target("tflite"), Options(), _judge)
 
 
 def _judge(path: Path, outputs: Sequence[str], sets: Sequence[tuple[dict[str, Array], list[Array]]]) -> str | None:
@@ -225,140 +74,16 @@ def _judge(path: Path, outputs: Sequence[str], sets: Sequence[tuple[dict[str, Ar
             interpreter.set_tensor(row["index"], array)
         interpreter.invoke()
         for row, name, array in zip(made, outputs, expected, strict=True):
-            reason = _difference(interpreter.get_tensor(row["index"]), np.asarray(array))
+            reason = difference(interpreter.get_tensor(row["index"]), np.asarray(array))
             if reason:
                 return f"{name} {reason}"
         signature = interpreter.get_signature_runner("serving_default")(**feeds)
         for name, array in zip(outputs, expected, strict=True):
-            reason = "is missing" if name not in signature else _difference(signature[name], np.asarray(array))
+            reason = "is missing" if name not in signature else difference(signature[name], np.asarray(array))
             if reason:
                 return f"{name} by name {reason}"
     return None
 
 
-def _difference(found: Array, expected: Array) -> str | None:
-    if found.dtype != expected.dtype or found.shape != expected.shape:
-        return f"is {found.dtype}{list(found.shape)} for {expected.dtype}{list(expected.shape)}"
-    if expected.dtype.kind in "biu":
-        return None if np.array_equal(found, expected) else "differs in integers"
-    rtol, atol = (HALF_RTOL, HALF_ATOL) if expected.dtype == np.float16 else (RTOL, ATOL)
-    one, two = found.astype(np.float64), expected.astype(np.float64)
-    if np.allclose(one, two, rtol, atol, equal_nan=True):
-        return None
-    with np.errstate(invalid="ignore"):
-        return f"is off by {np.nanmax(np.abs(one - two)):.1e}"
-
-
-def run(work: Sequence[tuple[Case, str]], workers: int) -> list[Outcome]:
-    """Run the work in forked workers; a worker that dies is replaced, and the case it died of counts as crashed."""
-    done: list[Outcome] = []
-    queues = [list(work[n::workers]) for n in range(workers)]
-    running: dict[int, tuple[int, Any]] = {}
-    for n, queue in enumerate(queues):
-        running[n] = _fork(queue)
-    while running:
-        for n, (pid, pipe) in list(running.items()):
-            line = pipe.readline()
-            if line:
-                row = json.loads(line)
-                done.append(Outcome(**{**row, "reasons": tuple(row["reasons"])}))
-                queues[n].pop(0)
-                _progress(len(done), len(work))
-                continue
-            os.waitpid(pid, 0)
-            pipe.close()
-            del running[n]
-            if queues[n]:  # it died before it was through
-                case, mode = queues[n].pop(0)
-                done.append(Outcome(case.name, mode, "crashed", ("the process died or ran out of time",)))
-                if queues[n]:
-                    running[n] = _fork(queues[n])
-    return done
-
-
-def _fork(queue: Sequence[tuple[Case, str]]) -> tuple[int, Any]:
-    read, write = os.pipe()
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid:
-        os.close(write)
-        return pid, os.fdopen(read)
-    import resource
-
-    os.close(read)
-    silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 2)  # LiteRT and onnx log there
-    with os.fdopen(write, "w") as pipe, tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for case, mode in queue:
-            resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + TIMEOUT, resource.RLIM_INFINITY))
-            pipe.write(json.dumps(asdict(outcome(case, mode, Path(folder) / "m.tflite"))) + "\n")
-            pipe.flush()
-    os._exit(0)
-
-
-def _progress(count: int, total: int) -> None:
-    if sys.stderr.isatty() and count % 20 == 0:
-        print(f"\r{count} of {total}", end="", file=sys.stderr, flush=True)
-
-
-def summary(mode: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The figures of one mode."""
-    counts = Counter(one.result for one in outcomes)
-    seconds = [one.seconds for one in outcomes if one.result in ("passed", "stopped", "wrong")]
-    reasons = Counter(reason for one in outcomes if one.result == "refused" for reason in sorted(set(one.reasons)))
-    return {
-        "mode": mode,
-        "total": len(outcomes),
-        **{result: counts[result] for result in OUTCOMES},
-        "passed_percent": round(100 * counts["passed"] / max(len(outcomes), 1), 2),
-        "cpu_seconds_median": round(statistics.median(seconds), 4) if seconds else None,
-        "refusals": dict(reasons.most_common()),
-        "failures": {one.name: list(one.reasons) for one in outcomes if one.result in ("stopped", "wrong", "crashed")},
-    }
-
-
-def report(figures: Mapping[str, Any], reasons: int) -> None:
-    """Print one mode's figures."""
-    counts = ", ".join(f"{figures[result]} {result}" for result in OUTCOMES)
-    print(f"\n{figures['mode']}: {counts} = {figures['total']} cases; {figures['passed_percent']} % passed")
-    print(f"  conversion: {figures['cpu_seconds_median']} CPU-s a case (median)")
-    for name, reason in figures["failures"].items():
-        print(f"  NOT RIGHT {name}: {'; '.join(reason)}")
-    for reason, count in list(figures["refusals"].items())[:reasons]:
-        print(f"  {count:4} refused  {reason}")
-
-
-def main() -> int:
-    """Run, print, and fail where anything is wrong, or crashed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mode", choices=MODES, action="append", help="only this mode")
-    parser.add_argument("-k", metavar="TEXT", default="", help="only cases whose name holds this")
-    parser.add_argument("--list", choices=OUTCOMES, action="append", default=[], help="list the cases that ended so")
-    parser.add_argument("--reasons", type=int, default=25, help="how many reasons of refusal to print (default 25)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and every outcome")
-    parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 8))
-    arguments = parser.parse_args()
-    cases, skipped = collect()
-    cases = [case for case in cases if arguments.k in case.name]
-    modes = arguments.mode or list(MODES)
-    outcomes = run([(case, mode) for mode in modes for case in cases], max(arguments.workers, 1))
-    figures = []
-    print(f"onnx {onnx.__version__}; skipped for want of a tensor type: {sum(map(len, skipped.values()))}")
-    print("  " + ", ".join(f"{kind} {len(names)}" for kind, names in sorted(skipped.items())))
-    for mode in modes:
-        own = [one for one in outcomes if one.mode == mode]
-        assert len(own) == len(cases), "a case was lost"
-        figures.append(summary(mode, own))
-        report(figures[-1], arguments.reasons)
-        for one in sorted(own, key=lambda one: one.name):
-            if one.result in arguments.list:
-                print(f"  {one.result} {one.name}: {'; '.join(one.reasons)}")
-    if arguments.json:
-        rows = {"figures": figures, "skipped": skipped, "outcomes": [asdict(one) for one in outcomes]}
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    return int(any(row["wrong"] or row["crashed"] for row in figures))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(str(__doc__), MODES, _unheld, convert_and_run, ".tflite"))
