@@ -42,6 +42,12 @@ class _View:
             return None
         return self.producers.get(id(tensor))
 
+    def absorb(self, producer: Operator, operator: Operator) -> None:
+        """Let `producer` compute what `operator`, the only reader of its result, did; that one is gone."""
+        producer.outputs = operator.outputs
+        self.producers.update((id(tensor), producer) for tensor in operator.outputs)
+        self.graph.operators.remove(operator)
+
 
 def merge_reshapes(graph: Graph) -> None:
     """Given RESHAPE(RESHAPE(x)), result RESHAPE(x); a RESHAPE to the shape x had is x."""
@@ -117,9 +123,7 @@ def bias_into_producer(graph: Graph) -> None:
             if bias is None and fits and weights is not None and operator.outputs[0].shape == producer.outputs[0].shape:
                 flat = Tensor((channels,), "float32", addend.value().reshape(-1))
                 producer.inputs = [*producer.inputs[:2], flat]
-                producer.outputs = operator.outputs
-                graph.operators.remove(operator)
-                view = _View(graph)
+                view.absorb(producer, operator)
                 break
 
 
@@ -140,9 +144,7 @@ def activation_into_producer(graph: Graph) -> None:
         )
         if before.dtype == after.dtype and before.dtype in ("float32", "int8") and same:
             producer.options = {**producer.options, "fused_activation_function": ACTIVATIONS[operator.code]}
-            producer.outputs = operator.outputs
-            graph.operators.remove(operator)
-            view = _View(graph)
+            view.absorb(producer, operator)
 
 
 def flatten_into_fully_connected(graph: Graph) -> None:
