@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from haversack.convert.errors import Blocker, UnsupportedError
 from haversack.convert.hub import attributes
+from haversack.convert.hub.selected_rows import PADDED, bound_rows
 from haversack.convert.targets import Options
 from haversack.convert.targets.tflite import hybrid, steps
 from haversack.convert.targets.tflite.builder import Builder, Mode, NoInt8Kernel, Result
@@ -46,7 +47,8 @@ class Lowered:
 def lower(model: ir.Model, options: Options) -> Lowered:
     """Lower a compressed hub graph with static shapes; `model` is not changed."""
     LOWERINGS.load()
-    blockers = _static_blockers(model)
+    model, blockers = bound_rows(model)
+    blockers += _static_blockers(model)
     if blockers:
         told = {blocker.node for blocker in blockers}
         blockers += [blocker for blocker in _unknown_operators(model) if blocker.node not in told]
@@ -90,7 +92,8 @@ class _Driver:
         self.lowered = Lowered(Graph())
         self.hub_values: dict[str, Place] = {}
         for name, place in layout.places.items():
-            self.hub_values.setdefault(place.name, (name, place.permutation))
+            if not name.endswith(PADDED):
+                self.hub_values.setdefault(place.name, (name, place.permutation))
         self.hybrids, self.replaced = hybrid.find(self.graph)
 
     def run(self) -> Lowered:
