@@ -3,8 +3,8 @@
     python -m benchmarks.fresh_process
     python -m benchmarks.fresh_process --write docs/results.md
 
-converts ResNet8 (from its Keras file, read once beforehand into an `.onnx`) and a MobileNetV2 of 224 x 224 with random
-weights, to TFLite, without and with verification. CPU is user + system of the command and its worker, as the kernel
+converts a model of one addition, ResNet8 (from its Keras file, read once beforehand into an `.onnx`), and a MobileNetV2
+and a ResNet-50 of 224 x 224 with random weights, without and with verification. CPU is user + system of the command and its worker, as the kernel
 accounts them to `wait4`. Memory is the peak resident size of the largest process plus that of the waiting
 command line (measured on `haversack --version`), an upper bound of what both held at once.
 """
@@ -96,13 +96,84 @@ def mobilenet_v2(folder: Path) -> Path:
     return path
 
 
-MODELS: dict[str, Callable[[Path], object]] = {"resnet8": resnet8, "mobilenet_v2": mobilenet_v2}
+def trivial(folder: Path) -> Path:
+    """One addition of four numbers, as `.onnx`."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("x", "y", "z")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "y"], ["z"])], "trivial", ends[:2], ends[2:])
+    path = folder / "trivial.onnx"
+    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)]), path)
+    return path
+
+
+def resnet50(folder: Path) -> Path:
+    """ResNet-50 v1 (He et al., 2015, table 1; 25.6 million parameters), normalisation folded, seeded, as `.onnx`."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    nodes: list[onnx.NodeProto] = []
+    weights: list[onnx.TensorProto] = []
+
+    def layer(op: str, x: str, shape: tuple[int, ...], gain: float, **attributes: object) -> str:
+        name = f"layer{len(nodes)}"
+        scale = gain / np.sqrt(np.prod(shape[1:]))  # He et al., 2015b: keeps the variance from layer to layer
+        for suffix, array in (("w", rng.normal(0, scale, shape)), ("b", rng.normal(0, 0.1, shape[0]))):
+            weights.append(numpy_helper.from_array(array.astype(np.float32), f"{name}.{suffix}"))
+        nodes.append(helper.make_node(op, [x, f"{name}.w", f"{name}.b"], [name], name=name, **attributes))
+        return name
+
+    def step(op: str, *inputs: str, **attributes: object) -> str:
+        name = f"{op.lower()}{len(nodes)}"
+        nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def conv(x: str, shape: tuple[int, int], size: int, stride: int = 1, gain: float = 2**0.5) -> str:
+        return layer("Conv", x, (*shape, size, size), gain, strides=[stride] * 2, pads=[size // 2] * 4)
+
+    x = step("Relu", conv("image", (64, 3), 7, 2))
+    x = step("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    depth = 64
+    for width, blocks, first_stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        for block in range(blocks):
+            stride = first_stride if block == 0 else 1
+            side = step("Relu", conv(x, (width, depth), 1))
+            side = step("Relu", conv(side, (width, width), 3, stride))
+            side = conv(side, (4 * width, width), 1, gain=0.5)  # small, or 16 sums of two would grow the activations
+            short = x if block else conv(x, (4 * width, depth), 1, stride, gain=1.0)
+            x = step("Relu", step("Add", side, short))
+            depth = 4 * width
+    x = step("Flatten", step("GlobalAveragePool", x))
+    scores = layer("Gemm", x, (1000, depth), 1.0, transB=1)
+    ends = [
+        helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 224, 224]),
+        helper.make_tensor_value_info(scores, TensorProto.FLOAT, [1, 1000]),
+    ]
+    graph = helper.make_graph(nodes, "resnet50", ends[:1], ends[1:], weights)
+    path = folder / "resnet50.onnx"
+    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)]), path)
+    return path
+
+
+MODELS: dict[str, Callable[[Path], object]] = {
+    "trivial": trivial,
+    "resnet8": resnet8,
+    "mobilenet_v2": mobilenet_v2,
+    "resnet50": resnet50,
+}
+
+SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx", "coreml": ".mlpackage"}
 
 
 def main() -> None:
     """Run the command line above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--targets", nargs="+", choices=SUFFIXES, default=list(SUFFIXES))
     parser.add_argument("--make", nargs=2, metavar=("MODEL", "FOLDER"), help="only write MODEL.onnx into FOLDER")
     parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
@@ -115,13 +186,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         parent = cost([haversack, "--version"]).peak
-        for made in MODELS:
+        for made in arguments.models:
             # In a process of its own: a child's peak memory starts at that of the process it was forked from.
             subprocess.run([sys.executable, "-m", "benchmarks.fresh_process", "--make", made, name], check=True)
-            for target, suffix in (("tflite", ".tflite"), ("onnx", ".onnx"), ("coreml", ".mlpackage")):
+            for target in arguments.targets:
                 for flags in (["--no-verify"], []):
                     command = [haversack, "convert", str(folder / f"{made}.onnx"), "--to", target, "--force", *flags]
-                    taken = [cost([*command, "-o", str(folder / f"out{suffix}")]) for _ in range(arguments.runs)]
+                    taken = [cost([*command, "-o", str(folder / f"out{SUFFIXES[target]}")]) for _ in range(arguments.runs)]
                     lines.append(line(made, target, "not verified" if flags else "verified", taken, parent))
                     print(lines[-1], flush=True)
     if arguments.write:

@@ -45,6 +45,9 @@ SYNTHETIC_SAMPLES = 16
 SEED = 20_240_229
 """Of the made-up inputs: the same for everyone, so that a result can be repeated."""
 
+GZIP_BYTES = 1 << 25
+"""The size as gzip is measured of artifacts up to this size."""
+
 STATIC_TARGETS = frozenset({"tflite", "coreml"})
 """Targets whose artifacts have static shapes: their batch is bound to 1."""
 
@@ -382,8 +385,14 @@ def verified(
     return Made(measured, written, judged.edges)
 
 
-def gzip_size(path: Path) -> int:
-    """Bytes of one gzip stream (level 9) over a file, or over a folder's files in sorted order."""
+def gzip_size(path: Path) -> int | None:
+    """Bytes of one gzip stream (level 9) over a file, or over a folder's files in sorted order.
+
+    None for more than `GZIP_BYTES`: level 9 takes longer than the conversion itself, and whoever sends so much
+    compresses it otherwise.
+    """
+    if size(path) > GZIP_BYTES:
+        return None
     compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
     return sum(len(compressor.compress(file.read_bytes())) for file in _files(path)) + len(compressor.flush())
 

@@ -213,7 +213,8 @@ class Variant:
         path: The artifact; inside a bundle, its name there.
         companions: Files written beside it.
         bytes: Its size (of a folder: all its files).
-        gzip_bytes: The size of one gzip stream (level 9) over it (of a folder: over its files in sorted order).
+        gzip_bytes: The size of one gzip stream (level 9) over it (of a folder: over its files in sorted order); None
+            of artifacts above 32 MiB, where it is not measured.
         sha256: Of the file (of a folder: over sorted relative paths and bytes).
         verification: What executing it showed.
         accuracy: On labelled data; None without.

@@ -6,6 +6,7 @@ weights; those are copied too, and none may lie outside the model's own folder.
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import stat
@@ -102,22 +103,24 @@ def _copy_sibling(source_folder: Path, folder: Path, location: str) -> None:
 
 def _external(path: Path) -> list[str]:
     """The files that an ONNX model's tensors name as their data, each once."""
-    data = path.read_bytes()
     # `location` is a key that every external tensor spells out (onnx.proto, TensorProto.external_data); a file
     # without it needs no second parse.
-    if b"location" not in data:
-        return []
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data.find(b"location") < 0:
+            return []
     import onnx
 
+    from haversack.convert.sources.onnx import read_graph
+
     try:
-        model = onnx.ModelProto.FromString(data)
+        model = onnx.ModelProto.FromString(read_graph(path))
     except Exception:
         return []  # Not an ONNX file at all: the reader says so in its own words.
     found: dict[str, None] = {}
     for tensor in _tensors(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             for entry in tensor.external_data:
-                if entry.key == "location":
+                if entry.key == "location" and entry.value != path.name:  # `read_graph` refers to the file itself
                     found[entry.value] = None
     return list(found)
 

@@ -72,9 +72,10 @@ def command(
 
 def _print(made: Conversion) -> None:
     variant = made.variant
+    gzip = "" if variant.gzip_bytes is None else f", {variant.gzip_bytes:,} with gzip"
     rows = [
         ("artifact", f"{variant.path} ({variant.target}, {variant.compression})"),
-        ("size", f"{variant.bytes:,} bytes, {variant.gzip_bytes or 0:,} with gzip"),
+        ("size", f"{variant.bytes:,} bytes{gzip}"),
     ]
     if variant.companions:
         rows.append(("beside it", ", ".join(variant.companions)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.errors import Blocker, UnsupportedError
@@ -77,7 +78,8 @@ def _shared_weights(model: ir.Model, options: object) -> tuple[onnx.ModelProto, 
     names, values = [], []
     for name, tensor in weights.items():
         names.append(name)
-        values.append(ort.OrtValue.ortvalue_from_numpy(tensor.numpy()))
+        # Weights mapped from a file may lie at any byte of it.
+        values.append(ort.OrtValue.ortvalue_from_numpy(np.require(tensor.numpy(), requirements=["C", "A"])))
     if names:
         options.add_external_initializers(names, values)  # type: ignore[attr-defined]
     return proto, values

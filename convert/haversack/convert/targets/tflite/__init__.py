@@ -48,14 +48,13 @@ class TFLite:
         from haversack.convert.targets.tflite.fuse import fuse
         from haversack.convert.targets.tflite.layers import layers
         from haversack.convert.targets.tflite.lower import lower
-        from haversack.convert.targets.tflite.write import serialize
+        from haversack.convert.targets.tflite.write import write
 
         lowered = lower(model, options)
         if lowered.blockers:
             raise UnsupportedError(self.name, lowered.blockers)
         fuse(lowered.graph)
-        data, index = serialize(lowered.graph)
-        path.write_bytes(data)
+        index, _ = write(lowered.graph, path)
         return Written(
             path,
             layers=layers(lowered.graph, lowered.places, index),

@@ -39,12 +39,12 @@ def read(data: bytes) -> tuple[Graph, list[Tensor]]:
         if number not in _CODES:
             raise ValueError(f"operator code {place} is {number}, which Haversack does not write")
         codes.append(_CODES[number])
-    return _subgraph(model, codes, 0)
+    return _subgraph(data, model, codes, 0)
 
 
-def _subgraph(model: Any, codes: Sequence[str], number: int) -> tuple[Graph, list[Tensor]]:
+def _subgraph(file: bytes, model: Any, codes: Sequence[str], number: int) -> tuple[Graph, list[Tensor]]:
     subgraph = model.subgraphs[number]
-    tensors = [_tensor(row, model.buffers) for row in subgraph.tensors]
+    tensors = [_tensor(row, model.buffers, file) for row in subgraph.tensors]
     operators = []
     for place, row in enumerate(_list(subgraph.operators, lambda each: each)):
         code = codes[row.opcodeIndex]
@@ -54,7 +54,7 @@ def _subgraph(model: Any, codes: Sequence[str], number: int) -> tuple[Graph, lis
         inner: tuple[Graph, ...] = ()
         if code in ("IF", "WHILE"):
             fields = OPTIONS[OPERATORS[code][1] or ""][1]
-            inner = tuple(_subgraph(model, codes, options.pop(field.name, 0))[0] for field in fields)
+            inner = tuple(_subgraph(file, model, codes, options.pop(field.name, 0))[0] for field in fields)
         operators.append(Operator(code, inputs, outputs, options, str(place), inner))
     signatures = model.signatureDefs if number == 0 else []
     names = {int(m.tensorIndex): m.name.decode() for d in signatures for m in (*d.inputs, *d.outputs)}
@@ -129,14 +129,15 @@ def _list(values: Any, convert: Callable[[Any], Any] = int) -> list[Any]:
     return [] if values is None else [convert(value) for value in values]
 
 
-def _tensor(row: Any, buffers: Sequence[Any]) -> Tensor:
+def _tensor(row: Any, buffers: Sequence[Any], file: bytes) -> Tensor:
     types = {number: name for name, number in TENSOR_TYPES.items()}
     dtype, shape = types[row.type], tuple(_list(row.shape))
-    stored = buffers[row.buffer].data if row.buffer else None
+    held = buffers[row.buffer]
     data = None
-    if stored is not None:
-        raw = np.asarray(stored, np.uint8).tobytes()
-        data = np.frombuffer(raw, np.dtype(dtype)).reshape(shape)
+    if held.offset > 1:  # it follows the FlatBuffer
+        data = np.frombuffer(file, np.dtype(dtype), held.size // np.dtype(dtype).itemsize, held.offset).reshape(shape)
+    elif held.data is not None:
+        data = np.asarray(held.data, np.uint8).view(np.dtype(dtype)).reshape(shape)
     quantization = None
     if row.quantization is not None and row.quantization.scale is not None:
         scale, zero_point = np.asarray(row.quantization.scale), np.asarray(row.quantization.zeroPoint)

@@ -1,4 +1,4 @@
-"""Graph → the bytes of a `.tflite` FlatBuffer, as small as the format allows.
+"""Graph → a `.tflite` file: a FlatBuffer, as small as the format allows.
 
 What makes the files small, beside the absence of intermediate names:
 
@@ -8,16 +8,24 @@ What makes the files small, beside the absence of intermediate names:
 - constants that are the same tensor in content (dtype, shape, bytes, quantization) become one tensor.
 
 The bytes depend on the graph alone. Constants are 16-byte aligned, as the schema demands (`force_align: 16`).
+
+A FlatBuffer ends at 2 GiB. Where the constants would take more than `INLINE_BYTES`, the larger ones follow it in the
+same file, each where its buffer's `offset` and `size` say (`schema.fbs`, version 3c: bytes from the start of the file),
+and are written one at a time: a constant may be a view of a mapped file in another order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+import hashlib
+import io
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any
 
 import flatbuffers
 import numpy as np
 
+from haversack.convert.hub.mapped import release
 from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization, Tensor
 from haversack.convert.targets.tflite.kernels import version
 from haversack.convert.targets.tflite.schema import (
@@ -27,39 +35,69 @@ from haversack.convert.targets.tflite.schema import (
     SCHEMA_VERSION,
     TENSOR_TYPES,
 )
+from haversack.runtimes.engines import Array
 
 SIGNATURE_KEY = "serving_default"
 """Key of the one signature, under which inputs and outputs are addressed by name."""
 
+INLINE_BYTES = 2_000_000_000
+"""Constants of up to this size together lie in the FlatBuffer; what it may have left for tables is 147 MB."""
+
+OUTSIDE_BYTES = 1024
+"""Where constants follow the FlatBuffer, smaller ones still lie in it: a table of two numbers takes as much."""
+
 _PLACEHOLDER_FOR_GREATER_OP_CODES = 127
+_ALIGNMENT = 16
 
 Slot = tuple[int, str, Any, Any]  # number, kind (a builder's Prepend<kind>Slot), value, default
 
 
-def serialize(graph: Graph) -> tuple[bytes, dict[int, int]]:
+def write(graph: Graph, path: Path, inline_bytes: int = INLINE_BYTES) -> tuple[dict[int, int], bool]:
     """Write the file.
 
+    Args:
+        graph: What to write.
+        path: Where to.
+        inline_bytes: Up to which size constants lie in the FlatBuffer.
+
     Returns:
-        The bytes, and `id(tensor)` to the tensor's index in the file.
+        `id(tensor)` to the tensor's index in the file, and whether constants follow the FlatBuffer.
     """
-    return _Writer(graph).run()
+    writer = _Writer(graph, inline_bytes)
+    index = writer.run()
+    with path.open("wb") as file:
+        writer.emit(file)
+    return index, bool(writer.outside)
+
+
+def serialize(graph: Graph, inline_bytes: int = INLINE_BYTES) -> tuple[bytes, dict[int, int]]:
+    """The bytes that `write` writes, and `id(tensor)` to the tensor's index in them."""
+    writer, file = _Writer(graph, inline_bytes), io.BytesIO()
+    index = writer.run()
+    writer.emit(file)
+    return file.getvalue(), index
 
 
 class _Writer:
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, inline_bytes: int):
         self.graph = graph
         self.graphs = graph.graphs()
         self.graph_numbers = {id(each): number for number, each in enumerate(self.graphs)}
         self.operators = [operator for each in self.graphs for operator in each.operators]
-        constants = sum(t.data.nbytes for each in self.graphs for t in each.tensors() if t.data is not None)
-        self.fb = flatbuffers.Builder(constants + 4096 + 128 * len(self.operators))
+        constants = [t for each in self.graphs for t in each.tensors() if t.data is not None]
+        total = sum(t.data.nbytes for t in constants if t.data is not None)
+        self.largest_inline = total if total <= inline_bytes else OUTSIDE_BYTES
+        inline = sum(t.data.nbytes for t in constants if t.data is not None and t.data.nbytes <= self.largest_inline)
+        self.contents = _contents(constants)
+        self.fb = flatbuffers.Builder(inline + 4096 + 256 * len(self.operators))
         self.cache: dict[Hashable, int] = {}
-        self.buffers: list[int] = []
-        self.buffer_numbers: dict[bytes, int] = {}
+        self.buffers = [self._table([])]  # index 0: the empty buffer of every activation
+        self.buffer_numbers: dict[Hashable, int] = {}
+        self.outside: list[tuple[int, Array]] = []  # where a buffer's `offset` is, from the end of the FlatBuffer
 
-    def run(self) -> tuple[bytes, dict[int, int]]:
-        self._buffer(b"")  # index 0: the empty buffer of every activation
-        indices, all_kept = zip(*(_number_tensors(graph) for graph in self.graphs), strict=True)
+    def run(self) -> dict[int, int]:
+        """Build the FlatBuffer."""
+        indices, all_kept = zip(*(self._number_tensors(graph) for graph in self.graphs), strict=True)
         index: dict[int, int] = indices[0]
         tables = [self._tensors(graph, kept) for graph, kept in zip(self.graphs, all_kept, strict=True)]
         codes, code_numbers = self._operator_codes()
@@ -77,7 +115,43 @@ class _Writer:
             ]
         )
         self.fb.Finish(model, FILE_IDENTIFIER)
-        return bytes(self.fb.Output()), index
+        return index
+
+    def emit(self, file: IO[bytes]) -> None:
+        """Write the FlatBuffer, then the constants that follow it, each at a multiple of 16."""
+        held = self.fb.Bytes
+        offset = size = len(held) - self.fb.Head()
+        for place, array in self.outside:
+            offset += -offset % _ALIGNMENT
+            held[len(held) - place : len(held) - place + 8] = offset.to_bytes(8, "little")
+            offset += array.nbytes
+        file.write(memoryview(held)[self.fb.Head() :])
+        for _, array in self.outside:
+            file.write(bytes(-size % _ALIGNMENT))
+            file.write(np.ascontiguousarray(array, _little(array)).data)
+            size += -size % _ALIGNMENT + array.nbytes
+            release(array)
+
+    def _number_tensors(self, graph: Graph) -> tuple[dict[int, int], list[Tensor]]:
+        index: dict[int, int] = {}
+        kept: list[Tensor] = []
+        same: dict[Hashable, int] = {}
+        for tensor in graph.tensors():
+            if tensor.data is not None:
+                q = tensor.quantization
+                key = (
+                    tensor.dtype,
+                    tensor.shape,
+                    self.contents[id(tensor)],
+                    None if q is None else (q.scale.tobytes(), q.zero_point.tobytes(), q.axis),
+                )
+                index[id(tensor)] = same.setdefault(key, len(kept))
+                if index[id(tensor)] < len(kept):
+                    continue
+            else:
+                index[id(tensor)] = len(kept)
+            kept.append(tensor)
+        return index, kept
 
     def _tensors(self, graph: Graph, kept: Sequence[Tensor]) -> int:
         names = {id(t): name for name, t in (*graph.outputs, *graph.inputs) if name}
@@ -90,7 +164,7 @@ class _Writer:
         return self._table([_offset(0, tensors), _offset(1, inputs), _offset(2, outputs), _offset(3, operators)])
 
     def _tensor(self, tensor: Tensor, name: str | None) -> int:
-        buffer = 0 if tensor.data is None else self._buffer(np.ascontiguousarray(tensor.data).tobytes())
+        buffer = 0 if tensor.data is None or not tensor.size else self._buffer(tensor.data, self.contents[id(tensor)])
         slots: list[Slot] = [
             _offset(0, self._ints(tensor.shape)),
             (1, "Int8", TENSOR_TYPES[tensor.dtype], 0),
@@ -170,18 +244,24 @@ class _Writer:
         inputs, outputs = names(self.graph.inputs), names(self.graph.outputs)
         return self._table([_offset(0, inputs), _offset(1, outputs), _offset(2, key)])
 
-    def _buffer(self, data: bytes) -> int:
-        if data not in self.buffer_numbers:
-            if data:
-                self.fb.StartVector(1, len(data), 16)
-                self.fb.head -= len(data)
-                self.fb.Bytes[self.fb.Head() : self.fb.Head() + len(data)] = data
-                slots = [_offset(0, self.fb.EndVector())]
+    def _buffer(self, array: Array, content: Hashable) -> int:
+        if content not in self.buffer_numbers:
+            if array.nbytes <= self.largest_inline:
+                self.fb.StartVector(1, array.nbytes, _ALIGNMENT)
+                self.fb.head -= array.nbytes
+                room = np.frombuffer(self.fb.Bytes, _little(array), array.size, self.fb.Head())
+                room.reshape(array.shape)[...] = array
+                release(array)
+                table = self._table([_offset(0, self.fb.EndVector())])
             else:
-                slots = []
-            self.buffer_numbers[data] = len(self.buffers)
-            self.buffers.append(self._table(slots))
-        return self.buffer_numbers[data]
+                self.fb.StartObject(3)
+                self.fb.PrependUint64Slot(2, array.nbytes, 0)
+                self.fb.PrependUint64Slot(1, 1, 0)  # `emit` puts the offset there
+                self.outside.append((self.fb.Offset(), array))
+                table = self.fb.EndObject()
+            self.buffer_numbers[content] = len(self.buffers)
+            self.buffers.append(table)
+        return self.buffer_numbers[content]
 
     # Sub-objects are cached by content; offsets are stable because the buffer only grows at its front.
 
@@ -218,26 +298,36 @@ class _Writer:
         return self._once(("table", *slots), make)
 
 
-def _number_tensors(graph: Graph) -> tuple[dict[int, int], list[Tensor]]:
-    index: dict[int, int] = {}
-    kept: list[Tensor] = []
-    same: dict[Hashable, int] = {}
-    for tensor in graph.tensors():
-        if tensor.data is not None:
-            q = tensor.quantization
-            key = (
-                tensor.dtype,
-                tensor.shape,
-                tensor.data.tobytes(),
-                None if q is None else (q.scale.tobytes(), q.zero_point.tobytes(), q.axis),
-            )
-            index[id(tensor)] = same.setdefault(key, len(kept))
-            if index[id(tensor)] < len(kept):
-                continue
-        else:
-            index[id(tensor)] = len(kept)
-        kept.append(tensor)
-    return index, kept
+def _contents(constants: Iterable[Tensor]) -> dict[int, Hashable]:
+    """By `id(tensor)`: a key that constants of the same bytes share.
+
+    Only constants that agree in size and in their first bytes are hashed, since weights hardly ever do.
+    """
+    alike: dict[tuple[int, bytes], list[tuple[int, Array]]] = {}
+    for tensor in constants:
+        array = np.asarray(tensor.data)
+        start = array.flat[: max(1, _LOOK // array.itemsize)].tobytes()
+        alike.setdefault((array.nbytes, start), []).append((id(tensor), array))
+    keys: dict[int, Hashable] = {}
+    for look, group in alike.items():
+        digests: dict[int, Hashable] = {id(array): look for _, array in group}
+        if len(digests) > 1 and look[0] > _LOOK:
+            digests = {id(array): (look[0], "hashed", _digest(array)) for _, array in group}
+        keys |= {key: digests[id(array)] for key, array in group}
+    return keys
+
+
+_LOOK = 64
+
+
+def _digest(array: Array) -> bytes:
+    digest = hashlib.sha256(np.ascontiguousarray(array).data).digest()
+    release(array)
+    return digest
+
+
+def _little(array: Array) -> np.dtype[Any]:
+    return array.dtype.newbyteorder("<")
 
 
 _SCALARS = {"i8": "Int8", "i32": "Int32", "bool": "Bool", "f32": "Float32"}
