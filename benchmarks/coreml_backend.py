@@ -10,6 +10,7 @@ Core ML has them at a model's edge, which is float32, float16 and int32; else th
     float64                                                  float32
     int64, bool and the integers of 8 and 16 bits            int32, equal in value
     a scalar                                                 one axis of one element
+    a name that is no MIL identifier, such as `0` or `a:0`   `_0`, `a_0`
 
 A case is skipped only where no MIL tensor can hold an input or output: strings, sequences, optionals, complex and
 bfloat16 numbers, float8, 4- and 2-bit types, uint32 and uint64 (whose range is beyond int32, MIL's widest integer), and
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,20 +70,24 @@ def _at_the_edge(array: Array) -> Array:
         return shaped.astype(kind)
 
 
+def _names(names: Iterable[str]) -> list[str]:
+    return [re.sub(r"^(?=\d)|[^A-Za-z0-9_]", "_", name) for name in names]
+
+
 def _judge(path: Path, outputs: Sequence[str], sets: Sequence[tuple[dict[str, Array], list[Array]]]) -> str | None:
     from haversack.runtimes.engines import open_engine
 
     engine = open_engine(path)
-    for what, found, names in (("inputs", engine.inputs, list(sets[0][0])), ("outputs", engine.outputs, list(outputs))):
-        if [spec.name for spec in found] != names:
-            return f"{what} {[spec.name for spec in found]} for {names}"
+    for what, found, names in (("inputs", engine.inputs, sets[0][0]), ("outputs", engine.outputs, outputs)):
+        if [spec.name for spec in found] != _names(names):
+            return f"{what} {[spec.name for spec in found]} for {list(names)}"
     for feeds, expected in sets:
-        given = {name: _at_the_edge(array) for name, array in feeds.items()}
+        given = {name: _at_the_edge(array) for name, array in zip(_names(feeds), feeds.values(), strict=True)}
         for spec in engine.inputs:
             if spec.dtype != given[spec.name].dtype or spec.shape != given[spec.name].shape:
                 return f"input {spec.name} is {spec.dtype}{list(spec.shape)}"
         results = engine.run(given)
-        for name, array in zip(outputs, expected, strict=True):
+        for name, array in zip(_names(outputs), expected, strict=True):
             if reason := difference(results[name], _at_the_edge(np.asarray(array))):
                 return f"{name} {reason}"
     return None

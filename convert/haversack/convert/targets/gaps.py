@@ -8,7 +8,6 @@ _COUNTED = "how much it selects is known at run time only"
 _RECURRENT = "not lowered yet: needs its own gate order and directions"
 _INTEGERS = "MIL has no products of integers; the int8 recipe makes its own"
 _EINSUM = "not lowered yet: MIL's einsum takes two equations only"
-_CONTROL = "not lowered yet: MIL has cond and while_loop, whose blocks need a lowering of their own"
 _TODO = "not lowered yet: constant folding removes it from most models"
 
 GAPS: dict[str, dict[str, str]] = {
@@ -25,7 +24,6 @@ GAPS: dict[str, dict[str, str]] = {
         "Einsum": _EINSUM,
         "NonMaxSuppression": _COUNTED,
         "NonZero": _COUNTED,
-        **dict.fromkeys(("If", "Loop", "Scan"), _CONTROL),
         "Dropout": _TODO,
         "EyeLike": _TODO,
         "GridSample": "MIL's resample samples otherwise in several modes; not lowered yet",

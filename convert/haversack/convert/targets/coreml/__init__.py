@@ -5,6 +5,8 @@
 | `sdk`       | imports coremltools quietly, without the frameworks it looks for        |
 | `lower`     | the driver: node by node, blockers collected                            |
 | `builder`   | constants, precision and names, for the lowerings                       |
+| `edges`     | inputs and outputs: names, shapes and types in the package              |
+| `regions`   | the subgraphs of control flow                                           |
 | `ops/`      | the lowerings, one family a file                                        |
 | `layers`    | which package variable holds which hub value                            |
 | `write`     | program → package, reproducible bytes                                   |

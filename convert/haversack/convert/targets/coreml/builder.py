@@ -9,8 +9,10 @@ against its range), float64 is float32; int8 and uint8 exist only between `quant
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import ChainMap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -35,7 +37,8 @@ class Value:
         shape: Static shape.
         dtype: The hub's element type.
         array: Its elements, where they are known at conversion.
-        var: The MIL variable that holds it; None for a constant that no op has read yet.
+        var: The MIL variable that holds it; None for a constant that no op has read yet. Beyond `MAX_RANK` axes it
+            holds the elements in order, in some other shape.
     """
 
     name: str
@@ -43,7 +46,6 @@ class Value:
     dtype: np.dtype[Any]
     array: Array | None = None
     var: Var = None
-    constants: dict[str, Var] = field(default_factory=dict, repr=False)
 
     @property
     def rank(self) -> int:
@@ -91,8 +93,9 @@ class Builder:
         self.outputs: tuple[Value, ...] = ()
         self.emitted: list[str] = []
         self.notes: dict[str, None] = {}
-        self._constants: dict[tuple[str, tuple[int, ...], bytes], Var] = {}
-        self._casts: dict[tuple[int, str], Var] = {}
+        self._constants: ChainMap[tuple[str, tuple[int, ...], bytes], Var] = ChainMap()
+        self._held: ChainMap[tuple[int, str], tuple[Array, Var]] = ChainMap()
+        self._casts: ChainMap[tuple[int, str], tuple[Var, Var]] = ChainMap()
         self._count = 0
 
     # -- refusing and noting -------------------------------------------------------------------------------------------
@@ -136,22 +139,34 @@ class Builder:
         return [int(number) for number in self.array(value, what).reshape(-1)]
 
     def var(self, value: Value) -> Var:
-        """The MIL variable of a hub value, as an op may read it: float in the precision at hand, int32 or bool."""
+        """The MIL variable of a hub value, as an op may read it: float in the precision at hand, int32 or bool.
+
+        Raises:
+            UnsupportedError: It has more axes than Core ML's tensors.
+        """
+        if value.rank > MAX_RANK:
+            self.refuse(f"it needs a tensor of {value.rank} axes; Core ML stops at {MAX_RANK}", "merge axes")
+        return self.in_order(value)
+
+    def in_order(self, value: Value) -> Var:
+        """`var`, for ops that only need the elements in order: of a value of too many axes in some other shape."""
         if value.var is not None:
             return self.readable(value.var)
         if value.array is None:  # pragma: no cover (the driver gives every computed value a variable)
             raise AssertionError(f"{value.name} has neither a variable nor elements")
-        kind = self.float_name if value.floating else str(value.dtype)
-        if kind not in value.constants:
-            if value.array.dtype == np.float16 and not self.half and value.array.size >= 32:
+        array = value.array
+        if 0 in array.shape:
+            self.refuse("it reads a tensor without elements, which Core ML cannot hold", "remove this node")
+        key = id(array), self.float_name if value.floating else str(value.dtype)
+        if key not in self._held:
+            if array.dtype == np.float16 and not self.half and array.size >= 32:
                 # The exact float32 of a float16 weight at half its bytes: widened when the model is loaded.
-                source = self.constant(value.array, exact=True)
-                value.constants[kind] = self.raw(
-                    "constexpr_cast", source_val=source, output_dtype=self.constant("fp32")
-                )
+                source = self.constant(array, exact=True)
+                var = self.raw("constexpr_cast", source_val=source, output_dtype=self.constant("fp32"))
             else:
-                value.constants[kind] = self.constant(value.array)
-        return value.constants[kind]
+                var = self.constant(array if array.ndim <= MAX_RANK else array.reshape(-1))
+            self._held[key] = array, var
+        return self._held[key][1]
 
     def readable(self, var: Var) -> Var:
         """`var` cast to a type that ops compute with: the float type at hand, int32 or bool."""
@@ -171,8 +186,8 @@ class Builder:
         key = (id(var), kind)
         if key not in self._casts:
             # A widened value that came from a wider one is that one only if nothing was lost: so no cast is undone.
-            self._casts[key] = self._emit("cast", {"x": var, "dtype": self.constant(kind)})
-        return self._casts[key]
+            self._casts[key] = var, self._emit("cast", {"x": var, "dtype": self.constant(kind)})
+        return self._casts[key][1]
 
     def numeric(self, value: Value) -> Var:
         """`var(value)`, booleans as int32: for the ops that MIL does not define on booleans."""
@@ -283,6 +298,29 @@ class Builder:
             if len(var.shape) > MAX_RANK:
                 self.refuse(f"it needs a tensor of {len(var.shape)} axes; Core ML stops at {MAX_RANK}", "merge axes")
         return tuple(result) if several else result
+
+    @contextmanager
+    def block(self) -> Iterator[None]:
+        """A nested block: it reads what the blocks around it made, and they read nothing of it but its outputs."""
+        tables = self._constants, self._held, self._casts
+        self._constants = self._constants.new_child()
+        self._held, self._casts = self._held.new_child(), self._casts.new_child()
+        try:
+            with self.keeping_node():
+                yield
+        finally:
+            self._constants, self._held, self._casts = tables
+
+    @contextmanager
+    def keeping_node(self) -> Iterator[None]:
+        """Other nodes may be lowered inside; afterwards the node at hand is the one it was, their ops among its own."""
+        before, emitted = (self.node, self.op_type, self.outputs, self.half), self.emitted
+        self.emitted = []
+        try:
+            yield
+        finally:
+            self.node, self.op_type, self.outputs, self.half = before
+            self.emitted = emitted + self.emitted
 
     def _name(self) -> str:
         self._count += 1

@@ -6,6 +6,7 @@ outputs of the shapes that the hub knows, so that the nodes after it are still e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,15 +16,10 @@ import onnx_ir as ir
 
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError
 from haversack.convert.hub import attributes
-from haversack.convert.targets.coreml.builder import MAX_RANK, Builder, NeedsFloat32, Value, Var
-from haversack.convert.targets.coreml.names import identifier
+from haversack.convert.targets.coreml.builder import MAX_RANK, Builder, NeedsFloat32, Value
+from haversack.convert.targets.coreml.edges import TYPES, Edge, dtype_of, is_static, problem, shape_of
 from haversack.convert.targets.coreml.ops import LOWERINGS
-from haversack.runtimes.engines import Array
-
-TYPES = frozenset(
-    ("BOOL", "FLOAT", "FLOAT16", "DOUBLE", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32")
-)
-"""ONNX element types that MIL holds, as they are or as its nearest wider or widest one."""
+from haversack.convert.targets.coreml.regions import Region
 
 
 @dataclass
@@ -97,31 +93,35 @@ class _Driver:
         unknown = self.float32_nodes - {str(node.name) for node in self.graph}
         if unknown:
             raise UsageError(f"there is no node {min(unknown)!r} to compute in float32")
-        placeholders = self._placeholders()
-        self._check_outputs()
-        if not all(_static(value) for value in self.graph.inputs):
+        given = {_name(value): self._edge(value, "input") for value in self.graph.inputs}
+        if not given:
+            blocker = Blocker(
+                "", "input", "it has none; a Core ML model has at least one", "use its outputs as constants"
+            )
+            self.result.blockers.append(blocker)
+        self.result.blockers += [
+            Blocker(_name(value), "output", *reason)
+            for value in self.graph.outputs
+            if (reason := problem(value)) is not None
+        ]
+        if not all(is_static(value) for value in self.graph.inputs):
             self.result.blockers += [b for node in self.graph if (b := self._unknown_op(node)) is not None]
             return self.result
+        self.result.inputs = {name: edge.name for name, edge in given.items() if edge is not None}
+        placeholders = {edge.name: edge.placeholder(self.b) for edge in given.values() if edge is not None}
         function = Function(placeholders, opset_version=getattr(self.b.coremltools.target, f"iOS{self.b.ios}"))
         with function:
             for graph_input in self.graph.inputs:
-                name = _name(graph_input)
-                if name not in self.result.inputs:
+                edge = given[_name(graph_input)]
+                if edge is None:
                     self._stand_in(graph_input)
-                    continue
-                var = function.inputs[self.result.inputs[name]]
-                if _dtype(graph_input) == np.bool_:
-                    var = self.b.cast(var, "bool")
-                self.values[name] = Value(name, _shape(graph_input), _dtype(graph_input), var=var)
-            for name, initializer in self.graph.initializers.items():
-                if initializer.const_value is not None:
-                    array = initializer.const_value.numpy()
-                    self.values[name] = Value(name, array.shape, array.dtype, array=array)
+                else:
+                    self.values[_name(graph_input)] = edge.read(self.b, function.inputs[edge.name])
+            self._initializers()
             for node in self.graph:
                 self._node(node)
-            outputs = [] if self.result.blockers else [self._output(value) for value in self.graph.outputs]
             if not self.result.blockers:
-                function.set_outputs(outputs)
+                self._outputs(function)
         self.result.notes = (*self._notes(), *self.b.notes)
         if not self.result.blockers:
             self.result.program = Program()
@@ -130,57 +130,32 @@ class _Driver:
 
     # -- edges of the graph --------------------------------------------------------------------------------------------
 
-    def _placeholders(self) -> dict[str, Any]:
-        placeholders: dict[str, Any] = {}
-        for value in self.graph.inputs:
-            name = _name(value)
-            reason = _edge_problem(value)
-            if reason is not None:
-                self.result.blockers.append(Blocker(name, "input", *reason))
-                continue
-            legal = self.result.inputs[name] = self._rename(name, "input")
-            kind = self._edge_kind(name, "input", _dtype(value))
-            dtype = getattr(self.b.types, kind)
-            placeholders[legal] = self.b.mil.placeholder(shape=list(_shape(value)), dtype=dtype, name=legal)
-        return placeholders
+    def _edge(self, value: ir.Value, what: str) -> Edge | None:
+        """An input or output; None, and a blocker, where Core ML cannot have it."""
+        reason = problem(value)
+        if reason is None:
+            return Edge(self.b, value, what, self.taken)
+        self.result.blockers.append(Blocker(_name(value), what, *reason))
+        return None
 
-    def _check_outputs(self) -> None:
+    def _outputs(self, function: Any) -> None:
+        made = []
         for value in self.graph.outputs:
-            reason = _edge_problem(value)
-            if reason is not None:
-                self.result.blockers.append(Blocker(_name(value), "output", *reason))
+            edge = Edge(self.b, value, "output", self.taken)
+            self.result.outputs[_name(value)] = edge.name
+            self.b.node, self.b.op_type = _name(value), "output"
+            try:
+                made.append(edge.write(self.b, self.values[_name(value)], self.taken))
+            except UnsupportedError as error:  # a constant that Core ML cannot hold
+                self.result.blockers += error.blockers
+        if not self.result.blockers:
+            function.set_outputs(made)
 
-    def _rename(self, name: str, what: str) -> str:
-        legal = identifier(name, self.taken)
-        if legal != name:
-            self.b.note(f"{what} {name!r} is called {legal!r} in the package: Core ML does not accept its name.")
-        return legal
-
-    def _edge_kind(self, name: str, what: str, dtype: np.dtype[Any]) -> str:
-        """MIL type of a model input or output: Core ML has float32, float16 and int32 there, no other."""
-        kind = {"float32": "fp32", "float16": "fp16", "float64": "fp32"}.get(str(dtype), "int32")
-        if str(dtype) not in ("float32", "float16", "int32"):
-            called = {"fp32": "float32"}.get(kind, kind)
-            self.b.note(f"{what} {name!r} is {called} in the package: Core ML has no {dtype} inputs and outputs.")
-        return kind
-
-    def _output(self, graph_output: ir.Value) -> Var:
-        name = _name(graph_output)
-        value = self.values[name]
-        legal = self.result.outputs[name] = self._rename(name, "output")
-        kind = self._edge_kind(name, "output", _dtype(graph_output))
-        if value.var is None:
-            self.result.blockers.append(
-                Blocker(name, "output", "it is a constant, which Core ML cannot return", "drop this output")
-            )
-            return None
-        var, mil = value.var, self.b.mil
-        if self.b.kind(var) != kind:
-            return mil.cast(x=var, dtype=self.b.constant(kind), name=legal)
-        if var.op is None or var.name in self.taken or self.b.kind(var) != kind:
-            return mil.identity(x=var, name=legal)
-        var.set_name(legal)
-        return var
+    def _initializers(self) -> None:
+        for name, initializer in self.graph.initializers.items():
+            if initializer.const_value is not None:
+                array = initializer.const_value.numpy()
+                self.values[name] = Value(name, array.shape, array.dtype, array=array)
 
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
@@ -197,9 +172,10 @@ class _Driver:
         try:
             b.outputs = tuple(_expected(value) for value in node.outputs)
             inputs = tuple(None if value is None else self.values[_name(value)] for value in node.inputs)
-            given = attributes.python(node)
+            given = self._attributes(node)
             b.half = self.half and b.node not in self.float32_nodes
-            results = self._lowered(node, inputs, given)
+            empty = all(0 in value.shape for value in b.outputs)
+            results = [np.zeros(v.shape, v.dtype) for v in b.outputs] if empty else self._lowered(node, inputs, given)
             outputs = tuple(map(self._checked, b.outputs, results))
         except UnsupportedError as error:
             self.result.blockers += error.blockers
@@ -208,6 +184,31 @@ class _Driver:
             return
         self.values.update({value.name: value for value in outputs})
         self.result.steps.append(Step(node, tuple(b.emitted), inputs, outputs))
+
+    def _attributes(self, node: ir.Node) -> dict[str, object]:
+        given = attributes.python(node)
+        return {key: Region(held, self._region) if isinstance(held, ir.Graph) else held for key, held in given.items()}
+
+    def _region(self, model: ir.Model, captured: Sequence[ir.Value], inputs: Sequence[Value]) -> list[Value]:
+        """Emit a subgraph that was made a model of its own."""
+        inner = _Driver(model, self.b.ios, half=self.half, float32_nodes=self.float32_nodes)
+        inner.b = self.b
+        for value in captured:
+            if _name(value) not in self.values:
+                self.b.refuse(f"it reads {_name(value)!r}, which could not be lowered", "see what is said of that")
+        given = [*inputs, *(self.values[_name(value)] for value in captured)]
+        inner.values = {_name(own): value for own, value in zip(inner.graph.inputs, given, strict=True)}
+        inner._initializers()
+        with self.b.keeping_node():
+            made: list[str] = []
+            for node in inner.graph:
+                inner._node(node)
+                made += self.b.emitted
+            self.b.emitted = made
+        self.forced += inner.forced
+        if inner.result.blockers:
+            raise UnsupportedError("coreml", inner.result.blockers)
+        return [inner.values[_name(value)] for value in inner.graph.outputs]
 
     def _lowered(self, node: ir.Node, inputs: tuple[Value | None, ...], given: dict[str, object]) -> Sequence[Any]:
         b = self.b
@@ -222,14 +223,16 @@ class _Driver:
             result = self.registry.call(b, node.op_type, b.node, inputs, given)
         return result if isinstance(result, (tuple, list)) else (result,)
 
-    def _checked(self, expected: Value, result: Value | Array | Var) -> Value:
+    def _checked(self, expected: Value, result: Any) -> Value:
         """A lowering's result as the hub value that it stands for; a wrong shape or type is never let through."""
         if isinstance(result, Value):
-            made = Value(expected.name, result.shape, expected.dtype, result.array, result.var, result.constants)
+            made = Value(expected.name, result.shape, expected.dtype, result.array, result.var)
         elif isinstance(result, np.ndarray):
             made = Value(expected.name, result.shape, expected.dtype, result.astype(expected.dtype))
         else:
-            made = Value(expected.name, tuple(int(size) for size in result.shape), expected.dtype, var=result)
+            shape = tuple(int(size) for size in result.shape)
+            folded = len(expected.shape) > MAX_RANK and math.prod(shape) == math.prod(expected.shape)
+            made = Value(expected.name, expected.shape if folded else shape, expected.dtype, var=result)
         if made.shape != expected.shape:
             self.b.refuse(
                 f"it was lowered to the shape {list(made.shape)} where the graph says {list(expected.shape)}",
@@ -246,9 +249,9 @@ class _Driver:
 
     def _stand_in(self, value: ir.Value) -> None:
         """A variable of the right shape for a value that could not be lowered; the program is thrown away."""
-        if not _static(value) or value.dtype is None or value.dtype.name not in TYPES:
+        if not is_static(value) or value.dtype is None or value.dtype.name not in TYPES:
             return
-        shape, dtype = _shape(value), _dtype(value)
+        shape, dtype = shape_of(value), dtype_of(value)
         kind = {"f": "fp32", "b": "bool"}.get(dtype.kind, "int32")
         placeholder = self.b.mil.placeholder(
             shape=list(shape), dtype=getattr(self.b.types, kind), allow_rank0_input=True
@@ -263,9 +266,9 @@ class _Driver:
 
     def _notes(self) -> list[str]:
         notes = []
-        if any(_dtype(value).itemsize == 8 and _dtype(value).kind in "iu" for value in self._typed_values()):
+        if any(dtype_of(value).itemsize == 8 and dtype_of(value).kind in "iu" for value in self._typed_values()):
             notes.append("int64 values are int32 in the package, Core ML's widest integer.")
-        if any(_dtype(value) == np.float64 for value in self._typed_values()):
+        if any(dtype_of(value) == np.float64 for value in self._typed_values()):
             notes.append("float64 values are float32 in the package, Core ML's widest float.")
         for name in self.forced:
             notes.append(f"{name} computes in float32: float16 cannot hold one of its constants.")
@@ -280,27 +283,6 @@ class _Driver:
         ]
 
 
-def _static(value: ir.Value) -> bool:
-    return value.shape is not None and all(isinstance(size, int) for size in value.shape)
-
-
-def _edge_problem(value: ir.Value) -> tuple[str, str] | None:
-    """Why Core ML cannot have `value` as a model input or output, and what to do; None where it can."""
-    if value.dtype is None or value.shape is None:
-        return "its type or shape is unknown", "give it a type and a static shape"
-    if not _static(value):
-        return f"its shape {value.shape} is not static", "fix its dimensions"
-    if value.dtype.name not in TYPES:
-        return f"Core ML has no {value.dtype.name} tensors", "use float32, int32 or bool"
-    if len(value.shape) > MAX_RANK:
-        return f"it has {len(value.shape)} axes; Core ML stops at {MAX_RANK}", "merge axes"
-    if len(value.shape) == 0:
-        return "it is a scalar; Core ML inputs and outputs have at least one axis", "give it the shape [1]"
-    if 0 in value.shape.numpy():
-        return "it has no elements", "remove it"
-    return None
-
-
 def _expected(value: ir.Value) -> Value:
     """What the hub says about a node's output.
 
@@ -310,25 +292,15 @@ def _expected(value: ir.Value) -> Value:
     if not value.name and value.shape is None:  # an optional output that nobody reads
         return Value("", (), np.dtype(np.float32))
     producer = value.producer()
-    problem = None
-    if value.shape is None or value.dtype is None or not _static(value):
-        problem = f"the shape of its output {value.name!r} is not static", "fix the model's input dimensions"
+    reason = None
+    if value.shape is None or value.dtype is None or not is_static(value):
+        reason = f"the shape of its output {value.name!r} is not static", "fix the model's input dimensions"
     elif value.dtype.name not in TYPES:
-        problem = f"Core ML has no {value.dtype.name} tensors", "use float32, int32 or bool"
-    elif 0 in value.shape.numpy():
-        problem = f"its output {value.name!r} has no elements, which Core ML cannot hold", "remove this node"
-    if problem is not None and producer is not None:
-        raise UnsupportedError("coreml", [Blocker(str(producer.name), producer.op_type, *problem)])
-    return Value(_name(value), _shape(value), _dtype(value))
+        reason = f"Core ML has no {value.dtype.name} tensors", "use float32, int32 or bool"
+    if reason is not None and producer is not None:
+        raise UnsupportedError("coreml", [Blocker(str(producer.name), producer.op_type, *reason)])
+    return Value(_name(value), shape_of(value), dtype_of(value))
 
 
 def _name(value: ir.Value) -> str:
     return str(value.name)
-
-
-def _shape(value: ir.Value) -> tuple[int, ...]:
-    return tuple(value.shape.numpy()) if value.shape is not None else ()
-
-
-def _dtype(value: ir.Value) -> np.dtype[Any]:
-    return value.dtype.numpy() if value.dtype is not None else np.dtype(np.float32)

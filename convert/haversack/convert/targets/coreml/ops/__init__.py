@@ -7,6 +7,7 @@ from haversack.convert.targets.registry import Registry
 FAMILIES = (
     "activation",
     "cast",
+    "control",
     "conv",
     "elementwise",
     "indexing",
