@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from haversack.convert.errors import SourceError
 from haversack.convert.sources.tensorflow_names import shorten
+from haversack.convert.sources.tensorflow_operators import HANDLERS, inlinable
 
 TF2ONNX_OPSET = 18
 """The newest opset that tf2onnx writes; the hub brings it to its own."""
@@ -90,11 +91,12 @@ def from_function(owner: Any, function: Any, inputs: Sequence[str], outputs: Seq
         tensors = [tensor.name for tensor in (*frozen.inputs, *frozen.outputs)]
         names = dict(zip(tensors, (*inputs, *outputs), strict=True))
         proto, _ = tf2onnx.convert.from_graph_def(
-            frozen.graph.as_graph_def(),
+            inlinable(frozen.graph.as_graph_def()),
             input_names=tensors[: len(inputs)],
             output_names=tensors[len(inputs) :],
             opset=TF2ONNX_OPSET,
             tensors_to_rename=names,
+            custom_op_handlers=dict(HANDLERS),
         )
     except Exception as error:
         raise SourceError(f"{what}: TensorFlow's graph cannot be said in ONNX: {first_line(error)}") from None

@@ -17,12 +17,16 @@ from haversack.convert.hub import shapes
 from haversack.convert.hub.passes.canonical_clip import canonical_clip
 from haversack.convert.hub.passes.canonical_gemm import canonical_gemm
 from haversack.convert.hub.passes.canonical_sum import canonical_sum
+from haversack.convert.hub.passes.compress_to_gather import compress_to_gather
 from haversack.convert.hub.passes.expand_functions import expand_functions
 from haversack.convert.hub.passes.explicit_windows import explicit_windows
 from haversack.convert.hub.passes.fold_bias import fold_bias
 from haversack.convert.hub.passes.fold_constants import fold_constants
 from haversack.convert.hub.passes.fold_scale import fold_scale
 from haversack.convert.hub.passes.fold_shapes import fold_shapes
+from haversack.convert.hub.passes.gelu import gelu
+from haversack.convert.hub.passes.hard_swish import hard_swish
+from haversack.convert.hub.passes.layer_norm import layer_norm
 from haversack.convert.hub.passes.lift_constants import lift_constants
 from haversack.convert.hub.passes.loop_shapes import loop_shapes
 from haversack.convert.hub.passes.merge_reshapes import merge_reshapes
@@ -68,6 +72,7 @@ ORDER: tuple[Pass, ...] = (
     expand_functions,  # before folding: the bodies are full of constants
     remove_identities,  # so that neighbours are neighbours
     remove_no_ops,
+    compress_to_gather,  # gives fold_shapes sizes that it can know
     fold_shapes,  # makes constants of shape arithmetic
     resolve_reshapes,
     fold_constants,  # needs lifted constants and folded shapes
@@ -77,6 +82,9 @@ ORDER: tuple[Pass, ...] = (
     merge_transposes,
     merge_reshapes,
     reshape_to_transpose,  # after merge_reshapes, which takes it back where a Reshape follows
+    hard_swish,  # the formulas that follow are named before folding takes their constants away
+    gelu,
+    layer_norm,
     split_batch_norm,  # gives fold_scale and fold_bias their work
     fold_scale,  # before fold_bias: it scales the bias that is there
     canonical_gemm,  # makes MatMul + Add a Gemm, whose bias fold_bias then extends

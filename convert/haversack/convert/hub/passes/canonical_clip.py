@@ -7,7 +7,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from haversack.convert.hub.passes.rewriting import initializer, nodes, scalar, sole_reader
+from haversack.convert.hub.passes.rewriting import initializer, nodes, replace, scalar, sole_reader
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 
@@ -106,19 +106,13 @@ def _write(node: ir.Node, source: ir.Value, bounds: Bounds) -> None:
     assert graph is not None
     assert old.dtype is not None
     if bounds == (0.0, math.inf):
-        new = ir.node("Relu", [source], name=node.name)
+        replace(node, "Relu", [source])
     elif bounds == (-math.inf, math.inf):
-        new = ir.node("Identity", [source], name=node.name)
+        replace(node, "Identity", [source])
     else:
         dtype = old.dtype.numpy()
         low, high = (
             initializer(graph, f"{node.name}/{name}", np.array(bound, dtype)) if math.isfinite(bound) else None
             for name, bound in zip(("min", "max"), bounds, strict=True)
         )
-        new = ir.node("Clip", [source, low, high] if high is not None else [source, low], name=node.name)
-    result = new.outputs[0]
-    result.type, result.shape, name = old.type, old.shape, old.name
-    graph.insert_before(node, new)
-    old.replace_all_uses_with(result, replace_graph_outputs=True)
-    graph.remove(node, safe=True)
-    result.name = name
+        replace(node, "Clip", [source, low, high] if high is not None else [source, low])

@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
+from haversack.convert.hub.passes.rewriting import absorb, has_one_use
 from haversack.convert.hub.shapes import static_shape
 from haversack.runtimes.engines import Array
 
 
-def per_channel(layer: ir.Node, values: Array) -> Array | None:
+def layer_before(value: ir.Value) -> tuple[ir.Node, list[int] | None] | None:
+    """The node whose result an elementwise node alone reads, directly or through a Transpose.
+
+    Exporters of channels-last frameworks leave a Transpose between a convolution and what follows it.
+
+    Args:
+        value: An input of the elementwise node.
+
+    Returns:
+        The node and the Transpose's permutation, None where there is none; None alone where others read the result
+        too, or it is computed in another graph.
+    """
+    reader = next(iter(value.uses())).node if has_one_use(value) else None
+    layer, permutation = value.producer(), None
+    if layer is not None and layer.op_type == "Transpose" and layer.domain == "" and value.shape is not None:
+        inner = layer.inputs[0]
+        assert inner is not None
+        permutation = list(layer.attributes.get_ints("perm", range(len(value.shape))[::-1]))
+        layer = inner.producer() if has_one_use(inner) else None
+    if reader is None or layer is None or layer.domain != "" or layer.graph is not reader.graph:
+        return None
+    return layer, permutation
+
+
+def merged(node: ir.Node, layer_output: ir.Value, layer: ir.Node) -> None:
+    """Remove an elementwise node that now is part of `layer`, whose result `layer_output` is, maybe transposed."""
+    absorb(node, layer_output)
+    inner = layer.outputs[0]
+    if inner is not layer_output:  # its old name would say that it is what it was
+        inner.name = f"{layer_output.name}/before_transpose"
+
+
+def per_channel(layer: ir.Node, values: Array, permutation: Sequence[int] | None = None) -> Array | None:
     """Spread a constant that is broadcast against a layer's output to one value an output channel.
 
     Args:
         layer: A Conv, ConvTranspose, Gemm or MatMul.
         values: The other operand of an elementwise node that reads the layer's output.
+        permutation: Of the Transpose between the two, where there is one.
 
     Returns:
         Shape [channels], or None where the operator is another, the constant varies along another axis, or it would
@@ -41,6 +77,8 @@ def per_channel(layer: ir.Node, values: Array) -> Array | None:
     else:
         return None
     full = values.reshape((1,) * (rank - values.ndim) + values.shape)
+    if permutation is not None:
+        full = full.transpose(np.argsort(permutation))
     if any(size != 1 for position, size in enumerate(full.shape) if position != axis):
         return None
     if full.shape[axis] not in (1, channels):

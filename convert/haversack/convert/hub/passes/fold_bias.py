@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from haversack.convert.hub.passes.channels import per_channel
-from haversack.convert.hub.passes.rewriting import absorb, constant, has_one_use, initializer, nodes
+from haversack.convert.hub.passes.channels import layer_before, merged, per_channel
+from haversack.convert.hub.passes.rewriting import constant, initializer, nodes
 from haversack.runtimes.engines import Array
 
 
@@ -20,8 +20,8 @@ def fold_bias(model: ir.Model) -> bool:
     Result:
         y = Conv(x, w, b)
 
-    Likewise for ConvTranspose and Gemm, and on top of a bias that is there. (`canonical_gemm` makes MatMul and Add
-    a Gemm.) A bias stored quantized is left as it is.
+    Likewise for ConvTranspose and Gemm, on top of a bias that is there, and with a Transpose between the two.
+    (`canonical_gemm` makes MatMul and Add a Gemm.) A bias stored quantized is left as it is.
     """
     changed = False
     for node in nodes(model, "Add", "Sub"):
@@ -34,12 +34,11 @@ def fold_bias(model: ir.Model) -> bool:
 
 
 def _fold(node: ir.Node, layer_output: ir.Value, offset: Array) -> bool:
-    layer = layer_output.producer()
-    if layer is None or layer.op_type not in ("Conv", "ConvTranspose", "Gemm") or layer.domain != "":
+    found = layer_before(layer_output)
+    if found is None or found[0].op_type not in ("Conv", "ConvTranspose", "Gemm"):
         return False
-    if not has_one_use(layer_output) or layer.graph is not node.graph:
-        return False
-    spread = per_channel(layer, offset)
+    layer, permutation = found
+    spread = per_channel(layer, offset, permutation)
     bias_value = layer.inputs[2] if len(layer.inputs) > 2 else None
     bias = constant(bias_value)
     if spread is None or offset.dtype.kind != "f" or (bias_value is not None and bias is None):
@@ -55,5 +54,5 @@ def _fold(node: ir.Node, layer_output: ir.Value, offset: Array) -> bool:
     if len(layer.inputs) < 3:
         layer.resize_inputs(3)
     layer.replace_input_with(2, value)
-    absorb(node, layer_output)
+    merged(node, layer_output, layer)
     return True

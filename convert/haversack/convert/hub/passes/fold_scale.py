@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from haversack.convert.hub.passes.channels import per_channel
-from haversack.convert.hub.passes.rewriting import absorb, constant, has_one_use, initializer, nodes
+from haversack.convert.hub.passes.channels import layer_before, merged, per_channel
+from haversack.convert.hub.passes.rewriting import constant, initializer, nodes
 from haversack.runtimes.engines import Array
 
 
@@ -21,7 +21,7 @@ def fold_scale(model: ir.Model) -> bool:
         y = Conv(x, w * f, b * f)
 
     Likewise for ConvTranspose, Gemm and MatMul with plain constant weights (stored ones, behind a DequantizeLinear,
-    are left as they are). The product is computed in float64 and rounded once.
+    are left as they are), and with a Transpose between the two. The product is computed in float64 and rounded once.
     """
     changed = False
     for node in nodes(model, "Mul", "Div"):
@@ -34,10 +34,11 @@ def fold_scale(model: ir.Model) -> bool:
 
 
 def _fold(node: ir.Node, layer_output: ir.Value, factor: Array) -> bool:
-    layer = layer_output.producer()
-    if layer is None or layer.domain != "" or not has_one_use(layer_output) or layer.graph is not node.graph:
+    found = layer_before(layer_output)
+    if found is None:
         return False
-    spread = per_channel(layer, factor)
+    layer, permutation = found
+    spread = per_channel(layer, factor, permutation)
     weights = constant(layer.inputs[1]) if len(layer.inputs) > 1 else None
     bias_value = layer.inputs[2] if len(layer.inputs) > 2 else None
     bias = constant(bias_value)
@@ -58,7 +59,7 @@ def _fold(node: ir.Node, layer_output: ir.Value, factor: Array) -> bool:
         assert bias_value is not None
         held = (bias.astype(np.float64) * values).astype(bias.dtype)
         layer.replace_input_with(2, initializer(graph, f"{bias_value.name}_scaled", held))
-    absorb(node, layer_output)
+    merged(node, layer_output, layer)
     return True
 
 

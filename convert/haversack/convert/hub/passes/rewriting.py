@@ -119,6 +119,19 @@ def insert(
     return node.outputs[0]
 
 
+def replace(node: ir.Node, op: str, inputs: Sequence[ir.Value | None], **attributes: object) -> None:
+    """Put another operator in the place of a node with one output, under its names and with its type and shape."""
+    old, graph = node.outputs[0], node.graph
+    assert graph is not None
+    new = ir.node(op, inputs, attributes=attributes or None, name=node.name)
+    result = new.outputs[0]
+    result.type, result.shape, name = old.type, old.shape, old.name
+    graph.insert_before(node, new)
+    old.replace_all_uses_with(result, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    result.name = name
+
+
 def sole_reader(value: ir.Value) -> ir.Node | None:
     """The one node that reads `value`, if there is just one, it reads it once, and the value is no graph output."""
     uses = value.uses()
@@ -165,13 +178,7 @@ def bypass(node: ir.Node) -> bool:
         if source.is_graph_output() or source.producer() is None or source.graph is not graph:
             changed = node.op_type != "Identity"
             if changed:
-                identity = ir.node("Identity", [source], name=node.name)
-                take = identity.outputs[0]
-                take.type, take.shape, name = result.type, result.shape, result.name
-                graph.insert_before(node, identity)
-                result.replace_all_uses_with(take, replace_graph_outputs=True)
-                graph.remove(node, safe=True)
-                take.name = name
+                replace(node, "Identity", [source])
             return changed
         absorb(node, source)
         return True

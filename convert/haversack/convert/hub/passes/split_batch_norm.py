@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from haversack.convert.hub.passes.rewriting import constant, initializer, insert, nodes
+from haversack.convert.hub.passes.rewriting import constant, initializer, insert, nodes, replace
 
 
 def split_batch_norm(model: ir.Model) -> bool:
@@ -40,12 +40,6 @@ def split_batch_norm(model: ir.Model) -> bool:
         f = initializer(graph, f"{node.name}/scale", factor.astype(dtype).reshape(column))
         b = initializer(graph, f"{node.name}/offset", offset.astype(dtype).reshape(column))
         scaled = insert(node, "Mul", [x, f], f"{node.name}/scaled", like=output)
-        new = ir.node("Add", [scaled, b], name=node.name)
-        result = new.outputs[0]
-        result.type, result.shape, name = output.type, output.shape, output.name
-        graph.insert_before(node, new)
-        output.replace_all_uses_with(result, replace_graph_outputs=True)
-        graph.remove(node, safe=True)
-        result.name = name
+        replace(node, "Add", [scaled, b])
         changed = True
     return changed
