@@ -4,9 +4,10 @@
     python -m benchmarks.fresh_process --write docs/results.md
 
 converts a model of one addition, ResNet8 (from its Keras file, read once beforehand into an `.onnx`), and a MobileNetV2
-and a ResNet-50 of 224 x 224 with random weights, without and with verification. CPU is user + system of the command and its worker, as the kernel
-accounts them to `wait4`. Memory is the peak resident size of the largest process plus that of the waiting
-command line (measured on `haversack --version`), an upper bound of what both held at once.
+and a ResNet-50 of 224 x 224 with random weights, without and with verification. CPU is user + system of the command
+and its worker, as the kernel accounts them to `wait4`.
+Memory is the peak resident size of the largest process plus that of the waiting command line (measured on
+`haversack --version`), an upper bound of what both held at once.
 """
 
 from __future__ import annotations
@@ -192,7 +193,8 @@ def main() -> None:
             for target in arguments.targets:
                 for flags in (["--no-verify"], []):
                     command = [haversack, "convert", str(folder / f"{made}.onnx"), "--to", target, "--force", *flags]
-                    taken = [cost([*command, "-o", str(folder / f"out{SUFFIXES[target]}")]) for _ in range(arguments.runs)]
+                    command += ["-o", str(folder / f"out{SUFFIXES[target]}")]
+                    taken = [cost(command) for _ in range(arguments.runs)]
                     lines.append(line(made, target, "not verified" if flags else "verified", taken, parent))
                     print(lines[-1], flush=True)
     if arguments.write:
