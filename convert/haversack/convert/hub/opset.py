@@ -78,6 +78,11 @@ def _raised(model: ir.Model, version: int) -> ir.Model:
             for node in graph:
                 if node.op_type == "Resize" and node.domain == "":
                     _old_resize(node)
+    if version < 13:
+        for graph in raised.graphs():
+            for node in list(graph):
+                if node.op_type == "Hardmax" and node.domain == "":
+                    _old_hardmax(node)
     return raised
 
 
@@ -92,6 +97,24 @@ def _old_prelu(node: ir.Node) -> None:
         assert node.graph is not None
         node.graph.insert_before(node, [axes, unsqueeze])
         node.replace_input_with(1, unsqueeze.outputs[0])
+
+
+def _old_hardmax(node: ir.Node) -> None:
+    """Up to opset 12 all axes from `axis` (1 by default) on were one; the version converter says so of Softmax only."""
+    x, y = node.inputs[0], node.outputs[0]
+    shape = ir.node("Shape", [x])
+    flat = ir.node("Flatten", [x], attributes={"axis": node.attributes.get_int("axis", 1)})
+    back = ir.node("Reshape", [y, shape.outputs[0]], name=f"{node.name}/Reshape")
+    assert node.graph is not None
+    node.graph.insert_before(node, [shape, flat])
+    node.graph.insert_after(node, back)
+    node.replace_input_with(0, flat.outputs[0])
+    node.attributes["axis"] = ir.AttrInt64("axis", -1)
+    result, name = back.outputs[0], y.name
+    y.replace_all_uses_with(result, replace_graph_outputs=True)
+    back.replace_input_with(0, y)
+    result.type, result.shape, result.name = y.type, y.shape, name
+    y.name, y.shape = None, None
 
 
 def _old_resize(node: ir.Node) -> None:

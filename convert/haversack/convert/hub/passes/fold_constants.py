@@ -11,7 +11,7 @@ from haversack.convert.hub.passes.rewriting import constant, initializer, is_con
 from haversack.convert.hub.shapes import static_shape
 from haversack.runtimes.engines import Array
 
-KEPT = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
+KEPT = frozenset({"DequantizeLinear", "DynamicQuantizeLinear"})
 """Forms of stored weights: folding them would undo a compression."""
 
 RANDOM = frozenset(

@@ -59,6 +59,7 @@ class Builder:
         results: The outputs of the node that is being lowered.
         mode: How it is being lowered: `plain`, on what tensors stand for; `integer`, on int8; `hybrid`, float with int8
             weights whose kernel quantizes its input itself.
+        sizes_vary: Whether the operators must serve other sizes of the axes that windows slide along.
     """
 
     def __init__(self) -> None:
@@ -68,6 +69,7 @@ class Builder:
         self._name = ""
         self._op = ""
         self.mode: Mode = "plain"
+        self.sizes_vary = False
         self._computed: set[int] = set()
         self._plain: dict[int, tuple[int, Tensor]] = {}
         self._kept: list[Tensor] = []  # keeps ids in the two tables above from being reused
@@ -242,7 +244,7 @@ class Builder:
                 raise NoInt8Kernel("it takes several kernels, and int8 between them would round each time")
             wanted = self.result.quantization
             given = FIXED_SCALES[code] if kernel.int8 == "fixed" else wanted
-            if given is None or (wanted is not None and not given.same(wanted)):
+            if given is None or wanted is None or not given.same(wanted):
                 raise NoInt8Kernel(
                     "its result is not quantized" if wanted is None else f"{code} has one fixed output scale"
                 )

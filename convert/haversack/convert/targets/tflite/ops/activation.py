@@ -76,8 +76,8 @@ def leaky_relu(b: Builder, x: Tensor, *, alpha: float = 0.01) -> Tensor:
 def prelu(b: Builder, x: Tensor, slope: Tensor) -> Tensor:
     """PRELU for slopes one a channel; `max(x, 0) + slope * min(x, 0)` for any other shape."""
     rank = len(x.shape)
-    trimmed = steps.reshape(b, slope, slope.shape[-1:] if slope.size == slope.shape[-1] else slope.shape)
-    if slope.shape and slope.constant and trimmed.shape in ((x.shape[-1],), (1,)) and 1 < rank <= 4:
+    trimmed = steps.reshape(b, slope, slope.shape[-1:]) if slope.size == (slope.shape or (0,))[-1] else slope
+    if 1 < rank <= 4 and slope.constant and trimmed.shape in ((x.shape[-1],), (1,)):
         per_channel = steps.broadcast_to(b, trimmed, x.shape[-1:]) if not slope.compressed else trimmed
         return b.op("PRELU", [x, steps.reshape(b, per_channel, (1,) * (rank - 2) + per_channel.shape)], x.shape)
     negative = steps.binary(b, "MUL", slope, steps.scalar(b, "MINIMUM", x, 0))
@@ -116,9 +116,10 @@ def _elu(b: Builder, x: Tensor, alpha: float, inner: float) -> Tensor:
 
 @lowers("HardSigmoid")
 def hard_sigmoid(b: Builder, x: Tensor, *, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
-    """`clip(alpha * x + beta, 0, 1)`."""
-    line = steps.scalar(b, "ADD", steps.scalar(b, "MUL", x, alpha), beta)
-    return steps.scalar(b, "MINIMUM", steps.scalar(b, "MAXIMUM", line, 0), 1)
+    """`clip(alpha * x + beta, 0, 1)`, as a sixth of the RELU6 that an ADD before it can carry."""
+    slope = float(np.float32(6 * alpha))  # a sixth in float32 is slope 1
+    line = steps.scalar(b, "ADD", x if slope == 1 else steps.scalar(b, "MUL", x, slope), 6 * beta)
+    return steps.scalar(b, "MUL", steps.unary(b, "RELU6", line), 1 / 6)
 
 
 @lowers("Gelu")
@@ -149,7 +150,7 @@ def mish(b: Builder, x: Tensor) -> Tensor:
 @lowers("ThresholdedRelu")
 def thresholded_relu(b: Builder, x: Tensor, *, alpha: float = 1.0) -> Tensor:
     """`x` where it is above alpha, else 0."""
-    above = b.op("GREATER", [x, b.const(alpha, x.nominal)], x.shape, "bool")
+    above = steps.binary(b, "GREATER", x, b.const(alpha, x.nominal), "bool")
     return steps.elementwise(b, "SELECT_V2", [above, x, b.const(0, x.nominal)])
 
 

@@ -39,12 +39,20 @@ LOWERINGS.table(
         "Log": "LOG",
         "Neg": "NEG",
         "Round": "ROUND",
-        "Sign": "SIGN",
         "Sin": "SIN",
         "Sqrt": "SQRT",
     },
 )
 LOWERINGS.table(_binary, {"Add": "ADD", "Div": "DIV", "Mul": "MUL", "Sub": "SUB"})
+
+
+@lowers("Sign")
+def sign(b: Builder, x: Tensor) -> Tensor:
+    """SIGN, which takes floats only; integers clipped to ±1."""
+    if np.dtype(x.nominal).kind == "f":
+        return steps.unary(b, "SIGN", x)
+    lowest = 0 if x.nominal.startswith("u") else -1
+    return steps.scalar(b, "MINIMUM", steps.scalar(b, "MAXIMUM", x, lowest), 1)
 
 
 def _variadic(code: str) -> Lowering:

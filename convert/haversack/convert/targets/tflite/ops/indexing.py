@@ -86,7 +86,7 @@ def _scattered(b: Builder, x: Tensor, places: Tensor, updates: Tensor, reduction
     else:
         ones = b.const(np.ones(updates.shape, np.int32))
         fallen = b.op("SCATTER_ND", [places, ones, shape], x.shape)
-        mask = b.op("GREATER", [fallen, b.const(0, "int32")], x.shape, "bool")
+        mask = steps.binary(b, "GREATER", fallen, b.const(0, "int32"), "bool")
     return steps.elementwise(b, "SELECT_V2", [mask, b.op("SCATTER_ND", [places, updates, shape], x.shape), x])
 
 

@@ -50,6 +50,11 @@ def matmul(b: Builder, x: Tensor, y: Tensor) -> Tensor:
     if len(y.shape) == 1:
         y = steps.reshape(b, y, (*y.shape, 1))
     shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
+    if np.dtype(x.nominal).kind in "iu":  # no kernel multiplies matrices of integers
+        left = steps.reshape(b, x, (*x.shape, 1))
+        right = steps.reshape(b, y, (*y.shape[:-2], 1, *y.shape[-2:]))
+        product = steps.binary(b, "MUL", left, right)
+        return steps.reshape(b, steps.reduce(b, "SUM", product, [len(product.shape) - 2]), out)
     if y.constant and not x.constant and len(y.shape) == 2 and y.nominal == "float32":
         weights = steps.transpose(b, y, (1, 0))
         keep: dict[str, Any] = {"keep_num_dims": True} if len(x.shape) > 2 else {}

@@ -88,9 +88,7 @@ def _reduction(row: tuple[Reduction, float | None]) -> Lowering:
             if axes is None or not axes.size
             else [steps.axis_of(int(a), rank) for a in b.known(axes, "axes").reshape(-1)]
         )
-        if not given and noop_with_empty_axes:
-            return x
-        chosen = sorted(set(given)) or list(range(rank))
+        chosen = sorted(set(given)) or ([] if noop_with_empty_axes else list(range(rank)))
         return reduction(b, x, chosen, bool(keepdims))
 
     return lowering

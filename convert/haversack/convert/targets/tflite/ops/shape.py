@@ -76,10 +76,23 @@ def concat(b: Builder, *inputs: Tensor, axis: int) -> Tensor:
 @lowers("Split")
 def split(
     b: Builder, x: Tensor, sizes: Tensor | None = None, *, axis: int = 0, num_outputs: int | None = None
-) -> tuple[Tensor, ...]:
-    """SPLIT into equal parts, SPLIT_V into others; the sizes are those of the outputs."""
+) -> tuple[Tensor | None, ...]:
+    """SPLIT into equal parts, SPLIT_V into others; slices where some parts are not wanted."""
     axis = steps.axis_of(axis, len(x.shape))
-    return tuple(steps.split(b, x, axis, [result.shape[axis] for result in b.results]))
+    if sizes is not None and sizes.constant:
+        parts = [int(n) for n in sizes.value().reshape(-1)]
+    elif num_outputs is not None:
+        part = -(-x.shape[axis] // num_outputs)
+        parts = [max(0, min(part, x.shape[axis] - n * part)) for n in range(num_outputs)]
+    else:
+        parts = [result.shape[axis] for result in b.results]
+    if len(parts) == len(b.results) and all(result.wanted for result in b.results):
+        return tuple(steps.split(b, x, axis, parts))
+    made: list[Tensor | None] = []
+    for n, result in enumerate(b.results):
+        begin = [sum(parts[:n]) if a == axis else 0 for a in range(len(x.shape))]
+        made.append(steps.slice_axes(b, x, begin, result.shape) if result.wanted else None)
+    return tuple(made)
 
 
 @lowers("Cast")

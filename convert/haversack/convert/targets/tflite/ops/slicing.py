@@ -25,6 +25,8 @@ def slice_(
     rows = [range(n) for n in x.shape]
     for begin, stop, place, width in zip(begins, stops, places, widths, strict=True):
         axis = steps.axis_of(place, len(x.shape))
+        if width < 0:  # ONNX starts at the first element then, Python before it
+            begin = max(begin, -x.shape[axis])
         rows[axis] = range(x.shape[axis])[begin:stop:width]
     if any(len(row) == 0 for row in rows):
         return b.const(np.zeros([len(row) for row in rows], x.nominal))
