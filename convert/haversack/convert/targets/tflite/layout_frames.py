@@ -52,6 +52,7 @@ class Frames:
         self._moving: deque[ir.Value] = deque()
         self._still: deque[ir.Value] = deque()
         self._transposes: list[int] = []
+        self._settled: set[ir.Node] = set()  # free nodes all of whose operands have a frame: n of them are met n times
         for node, kind in self.kinds.items():
             if isinstance(kind, Spatial):
                 for slot in (Slot(False, 0), Slot(True, 0)):
@@ -112,7 +113,7 @@ class Frames:
         frame = self.frames[value]
         for node in self._neighbours(value):
             kind = self.kinds[node]
-            if not isinstance(kind, Free):
+            if not isinstance(kind, Free) or node in self._settled:
                 continue
             for slot in kind.slots:
                 if slot.value(node) is not value:
@@ -122,6 +123,9 @@ class Frames:
                     continue
                 for other in kind.slots:
                     self._give(other.value(node), (first[other], last[other]))
+                if all(other.value(node) in self.frames for other in kind.slots):
+                    self._settled.add(node)
+                    break
 
     def _through_transpose(self, node: ir.Node) -> None:
         kind = self.kinds[node]

@@ -79,10 +79,8 @@ class Labels:
             self.terms[node] = self._of(node)
         self.inputs = {value: self._end(value) for value in graph.inputs}
         self.outputs = {value: self._end(value) for value in graph.outputs}
-        self.captured = sorted(
-            {value for value in frames.frames if any(use.node not in frames.kinds for use in value.uses())},
-            key=lambda value: value.name or "",
-        )
+        inner = (value for value in frames.frames if any(use.node not in frames.kinds for use in value.uses()))
+        self.captured = dict.fromkeys(sorted(inner, key=lambda value: value.name or ""))
         for value in frames.frames:
             self._pay(value)
         for node, kind in frames.kinds.items():

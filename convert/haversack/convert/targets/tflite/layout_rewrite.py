@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -47,7 +47,7 @@ class Rewriter:
         nodes = list(graph)
         self._first = nodes[0] if nodes else None
 
-    def run(self, ends: Mapping[ir.Value, int], captured: list[ir.Value]) -> None:
+    def run(self, ends: Mapping[ir.Value, int], captured: Iterable[ir.Value]) -> None:
         """Rewrite every node, then the graph's inputs, outputs and captures.
 
         Args:
