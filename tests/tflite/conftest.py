@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from haversack.convert.hub.evaluate import Evaluator
 from haversack.convert.hub.load import to_hub
 from haversack.convert.targets import Options, Written
 from haversack.convert.targets.tflite import TARGET, extract
+
+sys.path.append(str(Path(__file__).parent))  # the modules beside the tests, as kernel_cases
 
 FLOAT = 1e-5
 """max abs difference / max abs of an output. A float32 sum of n products is off by at most n/2 ulp (6e-8 each) of the

@@ -123,14 +123,14 @@ KERNELS: Final[dict[str, Kernel]] = {
     "HARD_SWISH": Kernel(F32, "free"),
     "LOGISTIC": Kernel(F32, "fixed"),
     "TANH": Kernel(F32, "fixed"),
-    "SOFTMAX": Kernel(F32, "fixed"),
+    "SOFTMAX": Kernel(F32, "fixed", max_rank=6),
     "LOG_SOFTMAX": Kernel(F32, "fixed"),
     # weights
     "CONV_2D": Kernel(F32, "free", weights=(1, 2), max_rank=4),
     "DEPTHWISE_CONV_2D": Kernel(F32, "free", weights=(1, 2), max_rank=4),
     "TRANSPOSE_CONV": Kernel(F32, "free", data=(1, 2, 3), weights=(1, 3), max_rank=4),
     "CONV_3D": Kernel(F32, max_rank=5),
-    "FULLY_CONNECTED": Kernel(F32, "free", weights=(1, 2)),
+    "FULLY_CONNECTED": Kernel(F32, "free", weights=(1, 2), max_rank=6),
     "BATCH_MATMUL": Kernel(F32, "free", max_rank=5),
     # windows and normalizations
     "AVERAGE_POOL_2D": Kernel(F32, "same", max_rank=4),
@@ -139,10 +139,10 @@ KERNELS: Final[dict[str, Kernel]] = {
     "L2_NORMALIZATION": Kernel(F32, "fixed", max_rank=4),
     "LOCAL_RESPONSE_NORMALIZATION": Kernel(F32, max_rank=4),
     # reductions
-    "MEAN": Kernel(F32_I, "free", data=(0,)),
-    "SUM": Kernel(F32_I, "free", data=(0,)),
-    "REDUCE_MAX": Kernel(F32_I, "same", data=(0,)),
-    "REDUCE_MIN": Kernel(F32_I, "same", data=(0,)),
+    "MEAN": Kernel(F32_I, "free", data=(0,), max_rank=6),
+    "SUM": Kernel(F32_I, "free", data=(0,), max_rank=6),
+    "REDUCE_MAX": Kernel(F32_I, "same", data=(0,), max_rank=6),
+    "REDUCE_MIN": Kernel(F32_I, "same", data=(0,), max_rank=6),
     "REDUCE_PROD": Kernel(F32_I, data=(0,)),
     "ARG_MAX": Kernel(F32_I32, "same", data=(0,)),
     "ARG_MIN": Kernel(F32_I32, "same", data=(0,)),
@@ -150,8 +150,8 @@ KERNELS: Final[dict[str, Kernel]] = {
     # moves
     "RESHAPE": Kernel(MOVES | {"float16", "float64", "uint16", "uint32", "uint64"}, "same", data=(0,)),
     "TRANSPOSE": Kernel(MOVES, "same", data=(0,), max_rank=6),
-    "CONCATENATION": Kernel(MOVES, "same"),
-    "SPLIT": Kernel(MOVES - {"int64", "bool"}, "same", data=(1,)),
+    "CONCATENATION": Kernel(MOVES, "same", max_rank=6),
+    "SPLIT": Kernel(MOVES - {"int64", "bool"}, "same", data=(1,), max_rank=6),
     "SPLIT_V": Kernel(MOVES - {"bool"}, "same", data=(0,)),
     "SLICE": Kernel(MOVES, "same", data=(0,), max_rank=5),
     "STRIDED_SLICE": Kernel(MOVES, "same", data=(0,), max_rank=5),
@@ -173,6 +173,7 @@ KERNELS: Final[dict[str, Kernel]] = {
     "REVERSE_SEQUENCE": Kernel(F32_I | {"uint8", "int16"}, data=(0,), max_rank=4),
     "NON_MAX_SUPPRESSION_V4": Kernel(F32, data=(1,)),
     "WHERE": Kernel(BOOL),
+    "SHAPE": Kernel(MOVES),
     # bits
     "BITCAST": Kernel(frozenset({*MOVES, "uint16", "uint32", "uint64", "float16", "float64"})),
     "BITWISE_XOR": Kernel(WORDS, max_rank=4),
@@ -228,6 +229,14 @@ def _transpose_conv(operator: Operator) -> int:
     if len(operator.inputs) == 4:
         return 3
     return 2 if _dtype(operator, 1) == "int8" else 1
+
+
+def _transpose(operator: Operator) -> int:
+    rank = len(operator.outputs[0].shape)
+    if rank > 5:
+        return 6
+    by_dtype = _by_dtype(2, bool=3, int16=5)(operator)
+    return max(by_dtype, 4) if rank > 4 else by_dtype
 
 
 def _cast(operator: Operator) -> int:
@@ -336,7 +345,7 @@ _VERSIONS: Final[dict[str, Callable[[Operator], int]]] = {
     "STRIDED_SLICE": _by_rank(((4, 4),), 2, bool=3),
     "SUB": _by_broadcast(3, 2, int64=4),
     "TILE": _by_dtype(3),
-    "TRANSPOSE": _by_rank(((5, 6), (4, 4)), 2, bool=3, int16=5),
+    "TRANSPOSE": _transpose,
     "TRANSPOSE_CONV": _transpose_conv,
     **dict.fromkeys(_TWO_FOR_INT8, _TWO),
 }

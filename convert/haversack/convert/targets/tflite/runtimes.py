@@ -9,8 +9,8 @@ from haversack.convert.targets.tflite.graph import Operator
 from haversack.convert.targets.tflite.kernels import version
 
 _RELEASES: Final[dict[str, str]] = {
-    "ABS": "1.13.0 2.4.0 2.5.0 2.6.0",
-    "ADD": "1.5.0 1.14.0 2.4.0 2.6.0",
+    "ABS": "1.13.0 2.4.0 2.5.0 2.6.0 2.12.0",
+    "ADD": "1.5.0 1.14.0 2.4.0 2.6.0 2.13.0",
     "ARG_MAX": "1.9.0 1.14.0 2.9.0",
     "ARG_MIN": "1.9.0 1.14.0 2.9.0",
     "ATAN2": "2.10.0",
@@ -21,7 +21,7 @@ _RELEASES: Final[dict[str, str]] = {
     "BROADCAST_TO": "- 2.5.0 2.5.0",
     "CAST": "1.5.0 2.7.0 2.8.0 2.9.0 2.12.0",
     "CEIL": "1.14.0",
-    "CONCATENATION": "1.5.0 1.14.0 2.3.0",
+    "CONCATENATION": "1.5.0 1.14.0 2.3.0 2.14.0",
     "CONV_2D": "1.5.0 1.14.0 1.14.0 2.3.0 2.4.0 2.9.0",
     "CONV_3D": "2.5.0",
     "COS": "1.14.0",
@@ -32,26 +32,26 @@ _RELEASES: Final[dict[str, str]] = {
     "DIV": "1.6.0 2.3.0",
     "DYNAMIC_UPDATE_SLICE": "2.9.0",
     "ELU": "1.14.0",
-    "EQUAL": "1.14.0 1.14.0 2.3.0",
-    "EXP": "1.7.0",
+    "EQUAL": "1.14.0 1.14.0 2.3.0 2.13.0 2.21.0",
+    "EXP": "1.7.0 2.12.0",
     "FLOOR": "1.9.0",
-    "FLOOR_DIV": "1.14.0 1.14.0",
-    "FLOOR_MOD": "1.13.0",
-    "FULLY_CONNECTED": "1.5.0 1.10.0 1.14.0 1.14.0 2.0.0 2.1.0 2.3.0 2.3.0 2.3.0 2.11.0",
+    "FLOOR_DIV": "1.14.0 1.14.0 2.13.0",
+    "FLOOR_MOD": "1.13.0 2.13.0",
+    "FULLY_CONNECTED": "1.5.0 1.10.0 1.14.0 1.14.0 2.0.0 2.1.0 2.3.0 2.3.0 2.3.0 2.11.0 2.15.0 2.17.0",
     "GATHER": "1.6.0 1.14.0 1.15.0 2.4.0 2.5.0",
-    "GATHER_ND": "1.14.0 2.3.0 2.5.0",
+    "GATHER_ND": "1.14.0 2.3.0 2.5.0 2.13.0 2.16.0",
     "GELU": "2.9.0 2.9.0",
     "GREATER": "1.14.0 1.14.0",
-    "GREATER_EQUAL": "1.14.0 1.14.0",
+    "GREATER_EQUAL": "1.14.0 1.14.0 2.13.0",
     "HARD_SWISH": "1.15.0",
     "IF": "1.15.0",
     "L2_NORMALIZATION": "1.5.0 1.14.0",
     "L2_POOL_2D": "1.5.0",
     "LEAKY_RELU": "1.13.1 2.3.0",
-    "LESS": "1.14.0 1.14.0",
+    "LESS": "1.14.0 1.14.0 2.13.0",
     "LESS_EQUAL": "1.14.0 1.14.0",
     "LOCAL_RESPONSE_NORMALIZATION": "1.5.0",
-    "LOG": "1.14.0",
+    "LOG": "1.14.0 2.15.0",
     "LOGICAL_AND": "1.11.0",
     "LOGICAL_NOT": "1.11.0",
     "LOGICAL_OR": "1.11.0",
@@ -61,14 +61,14 @@ _RELEASES: Final[dict[str, str]] = {
     "MAX_POOL_2D": "1.5.0 1.14.0 2.3.0",
     "MEAN": "1.6.0 1.14.0 2.4.0",
     "MINIMUM": "1.14.0 1.14.0 2.3.0 2.3.0",
-    "MIRROR_PAD": "1.13.1 2.3.0",
-    "MUL": "1.5.0 1.14.0 1.15.0 2.3.0 2.6.0",
+    "MIRROR_PAD": "1.13.1 2.3.0 2.12.0",
+    "MUL": "1.5.0 1.14.0 1.15.0 2.3.0 2.6.0 2.11.0 2.13.0",
     "NEG": "1.9.0",
     "NON_MAX_SUPPRESSION_V4": "2.1.0",
-    "NOT_EQUAL": "1.14.0 1.14.0 2.3.0",
+    "NOT_EQUAL": "1.14.0 1.14.0 2.3.0 2.21.0",
     "ONE_HOT": "1.11.0",
-    "PAD": "1.5.0 1.14.0 2.4.0 2.6.0",
-    "PADV2": "1.9.0 1.14.0 2.4.0 2.6.0",
+    "PAD": "1.5.0 1.14.0 2.4.0 2.6.0 2.20.0",
+    "PADV2": "1.9.0 1.14.0 2.4.0 2.6.0 2.20.0",
     "POW": "1.10.0",
     "PRELU": "1.8.0",
     "QUANTIZE": "1.14.0 1.15.0 2.7.0",
@@ -86,25 +86,26 @@ _RELEASES: Final[dict[str, str]] = {
     "REVERSE_V2": "1.14.0 2.2.0 2.5.0",
     "RIGHT_SHIFT": "2.13.0",
     "ROUND": "1.14.0",
-    "RSQRT": "1.10.0 2.5.0",
+    "RSQRT": "1.10.0 2.5.0 2.15.0",
     "SCATTER_ND": "2.1.0",
-    "SELECT_V2": "2.2.0",
+    "SELECT_V2": "2.2.0 2.12.0",
+    "SHAPE": "1.10.0",
     "SIGN": "2.11.0 2.12.0",
     "SIN": "1.9.0",
-    "SLICE": "1.14.0 1.14.0 1.14.0 2.4.0 2.5.0",
+    "SLICE": "1.14.0 1.14.0 1.14.0 2.4.0 2.5.0 2.14.0",
     "SOFTMAX": "1.5.0 1.14.0 2.3.0",
     "SPACE_TO_DEPTH": "1.5.0 1.14.0",
     "SPLIT": "1.5.0 1.14.0 1.14.0 2.3.0",
     "SPLIT_V": "1.13.1 2.3.0",
-    "SQRT": "1.10.0",
+    "SQRT": "1.10.0 2.21.0",
     "SQUARE": "1.12.0",
     "SQUARED_DIFFERENCE": "1.13.1 2.5.0",
-    "STRIDED_SLICE": "1.6.0 1.14.0 2.1.0 2.2.0 2.5.0 2.6.0",
+    "STRIDED_SLICE": "1.6.0 1.14.0 2.1.0 2.2.0 2.5.0 2.6.0 2.14.0 2.14.0",
     "SUB": "1.6.0 1.14.0 2.3.0 2.4.0 2.4.0",
     "SUM": "1.10.0 1.15.0",
     "TANH": "1.14.0 1.14.0 2.3.0",
     "TILE": "1.10.1 2.2.0 2.8.0",
-    "TOPK_V2": "1.7.0 1.14.0",
+    "TOPK_V2": "1.7.0 1.14.0 2.13.0",
     "TRANSPOSE": "1.6.0 1.14.0 1.15.0 2.3.0 2.4.0 2.12.0",
     "TRANSPOSE_CONV": "1.9.0 2.2.0 2.3.0 2.13.0",
     "WHERE": "1.14.0",
@@ -113,18 +114,34 @@ _RELEASES: Final[dict[str, str]] = {
 """Releases of the versions 1, 2, 3 … of each operator."""
 
 
+def published(operator: Operator) -> str | None:
+    """The release that the operator's version came with; None where that is not known."""
+    releases, number = _RELEASES.get(operator.code, "").split(), version(operator)
+    return releases[number - 1] if number <= len(releases) else None
+
+
 def minimum(operators: Iterable[Operator]) -> str | None:
-    """The first release that runs all of `operators`; None where that is not known for one of them."""
+    """The first release that runs all of `operators` right; None where that is not known for one of them."""
     latest: tuple[int, ...] = (0,)
     for operator in operators:
-        releases, number = _RELEASES.get(operator.code, "").split(), version(operator)
-        if number > len(releases) or _undated(operator):
+        release = published(operator)
+        if release is None:
             return None
-        latest = max(latest, tuple(int(part) for part in releases[number - 1].split(".")))
+        latest = max(latest, _numbers(release), _numbers(measured(operator)))
     return "TensorFlow Lite " + ".".join(map(str, latest)) if latest != (0,) else None
 
 
-def _undated(operator: Operator) -> bool:
-    """FULLY_CONNECTED with one int8 scale a channel came later than version 4, under which it is published."""
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(map(int, release.split(".")))
+
+
+def measured(operator: Operator) -> str:
+    """The first release that was seen to compute what the version promises, "0" where every one tried does.
+
+    Kernels grew more axes and better sums under an old number: these were found by running the cells of
+    `tests/tflite/kernel_cases.py` on the wheels of tflite-runtime 2.7 to 2.14.
+    """
     quantizations = [tensor.quantization for tensor in operator.inputs if tensor is not None]
-    return operator.code == "FULLY_CONNECTED" and any(q is not None and q.per_channel for q in quantizations)
+    if operator.code == "FULLY_CONNECTED" and any(q is not None and q.per_channel for q in quantizations):
+        return "2.10.0"
+    return "0"

@@ -5,6 +5,8 @@ Every function takes the builder first and returns a tensor. Shapes follow NumPy
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,7 +107,7 @@ def transpose(b: Builder, x: Tensor, permutation: Sequence[int]) -> Tensor:
         return x
     if x.data is not None:
         axis = permutation.index(x.quantization.axis) if x.quantization and x.quantization.per_channel else 0
-        data = np.ascontiguousarray(x.data.transpose(permutation))
+        data = x.data.transpose(permutation)  # a view: what writes it puts the elements in order
         return Tensor(shape, x.dtype, data, _moved(x, axis), x.widened)
     moving = [n for n in permutation if x.shape[n] != 1]
     if moving == sorted(moving):
@@ -149,12 +151,24 @@ def slice_axes(b: Builder, x: Tensor, begin: Sequence[int], size: Sequence[int])
     return b.op("SLICE", [x, b.ints(begin), b.ints(size)], size)
 
 
+def _exceeds(code: str, rank: int) -> bool:
+    limit = KERNELS[code].max_rank
+    return limit is not None and rank > limit
+
+
+def _around(shape: Sequence[int], axis: int) -> tuple[int, int, int]:
+    """Sizes with what lies before and after an axis merged."""
+    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+
+
 def concat(b: Builder, inputs: Sequence[Tensor], axis: int) -> Tensor:
     """Join along an axis."""
     if len(inputs) == 1:
         return inputs[0]
     shape = list(inputs[0].shape)
     shape[axis] = sum(t.shape[axis] for t in inputs)
+    if _exceeds("CONCATENATION", len(shape)):
+        return reshape(b, concat(b, [reshape(b, t, _around(t.shape, axis)) for t in inputs], 1), shape)
     return b.op("CONCATENATION", inputs, shape, axis=axis)
 
 
@@ -166,6 +180,9 @@ def split(b: Builder, x: Tensor, axis: int, sizes: Sequence[int]) -> list[Tensor
     if x.data is not None:
         parts = np.split(x.data, np.cumsum(sizes)[:-1], axis)
         return [_part(x, part, axis, n, sizes) for n, part in enumerate(parts)]
+    if _exceeds("SPLIT", len(x.shape)):
+        merged = split(b, reshape(b, x, _around(x.shape, axis)), 1, sizes)
+        return [reshape(b, part, shape) for part, (shape, _) in zip(merged, shapes, strict=True)]
     if len(set(sizes)) == 1:
         return b.emit("SPLIT", [b.const(axis, "int32"), x], shapes, num_splits=len(sizes))
     return b.emit("SPLIT_V", [x, b.ints(sizes), b.const(axis, "int32")], shapes, num_splits=len(sizes))
@@ -186,6 +203,11 @@ def reduce(b: Builder, code: str, x: Tensor, axes: Sequence[int], keepdims: bool
         return x
     kept = [1 if n in axes else size for n, size in enumerate(x.shape)]
     shape = kept if keepdims else [size for n, size in enumerate(x.shape) if n not in axes]
+    runs = [list(run) for _, run in itertools.groupby(range(len(kept)), lambda n: n in axes)]
+    if _exceeds(code, len(kept)) and len(runs) < len(kept):  # neighbours that are treated alike are merged
+        merged = reshape(b, x, [math.prod(x.shape[n] for n in run) for run in runs])
+        reduced = reduce(b, code, merged, [n for n, run in enumerate(runs) if run[0] in axes])
+        return reshape(b, reduced, shape)
     return b.op(code, [x, b.ints(sorted(axes))], shape, keep_dims=keepdims)
 
 
