@@ -100,7 +100,7 @@ def row(name: str, folder: Path) -> str:
     )
     spread = float(outputs.std() / np.abs(outputs).mean())
     time_ratio, low, high = (lambda both: both["own"].against(both["peer"]))(
-        interleaved(calls, "peer", rounds=15, seconds=0.3)
+        interleaved(calls, "peer", rounds=40, seconds=0.15)
     )
     error = max(output.max_relative for output in made.variant.verification.outputs)
     return (

@@ -73,12 +73,19 @@ class LitertEngine:
             for name, value in feeds.items():
                 self._set(self._input_index[name], value)
             self._invoke()
-            return {name: self._get(index) for name, index in self._output_index}
+            try:
+                return {name: self._get(index) for name, index in self._output_index}
+            except ValueError:  # LiteRT hands out no tensor of zero elements
+                return {name: self._read(index) for name, index in self._output_index}
         except KeyError:
             raise EngineError(self._expected(feeds)) from None
         except (ValueError, RuntimeError) as error:
             self._forget_resize()
             raise EngineError(f"{self._label}: LiteRT failed: {one_line(error)}") from error
+
+    def _read(self, index: int) -> Array:
+        detail = self._interpreter._get_tensor_details(index, 0)
+        return self._get(index) if detail["shape"].all() else np.zeros(detail["shape"], detail["dtype"])
 
     def _resize(self, feeds: Mapping[str, Array]) -> None:
         resized = False

@@ -18,6 +18,7 @@ from haversack.convert.hub.passes.canonical_clip import canonical_clip
 from haversack.convert.hub.passes.canonical_gemm import canonical_gemm
 from haversack.convert.hub.passes.canonical_sum import canonical_sum
 from haversack.convert.hub.passes.compress_to_gather import compress_to_gather
+from haversack.convert.hub.passes.einsum_to_product import einsum_to_product
 from haversack.convert.hub.passes.expand_functions import expand_functions
 from haversack.convert.hub.passes.explicit_windows import explicit_windows
 from haversack.convert.hub.passes.fold_bias import fold_bias
@@ -30,11 +31,14 @@ from haversack.convert.hub.passes.layer_norm import layer_norm
 from haversack.convert.hub.passes.lift_constants import lift_constants
 from haversack.convert.hub.passes.loop_shapes import loop_shapes
 from haversack.convert.hub.passes.merge_reshapes import merge_reshapes
+from haversack.convert.hub.passes.merge_scales import merge_scales
 from haversack.convert.hub.passes.merge_transposes import merge_transposes
 from haversack.convert.hub.passes.remove_identities import remove_identities
 from haversack.convert.hub.passes.remove_no_ops import remove_no_ops
+from haversack.convert.hub.passes.reshape_before_transpose import reshape_before_transpose
 from haversack.convert.hub.passes.reshape_to_transpose import reshape_to_transpose
 from haversack.convert.hub.passes.resolve_reshapes import resolve_reshapes
+from haversack.convert.hub.passes.select_before_transpose import select_before_transpose
 from haversack.convert.hub.passes.split_batch_norm import split_batch_norm
 
 
@@ -79,12 +83,16 @@ ORDER: tuple[Pass, ...] = (
     loop_shapes,  # after fold_constants: trip counts are constants now
     merge_equal_nodes,
     explicit_windows,  # needs shapes
+    einsum_to_product,  # before merge_transposes, which merges its Transposes
     merge_transposes,
+    reshape_before_transpose,  # after merge_transposes, before merge_reshapes: each meets its like
+    select_before_transpose,
     merge_reshapes,
     reshape_to_transpose,  # after merge_reshapes, which takes it back where a Reshape follows
     hard_swish,  # the formulas that follow are named before folding takes their constants away
     gelu,
     layer_norm,
+    merge_scales,
     split_batch_norm,  # gives fold_scale and fold_bias their work
     fold_scale,  # before fold_bias: it scales the bias that is there
     canonical_gemm,  # makes MatMul + Add a Gemm, whose bias fold_bias then extends

@@ -2,55 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import onnx_ir as ir
 
-from haversack.convert.hub.passes.rewriting import absorb, has_one_use
+from haversack.convert.hub.passes.rewriting import absorb, has_one_use, sole_reader
 from haversack.convert.hub.shapes import static_shape
 from haversack.runtimes.engines import Array
 
 
-def layer_before(value: ir.Value) -> tuple[ir.Node, list[int] | None] | None:
-    """The node whose result an elementwise node alone reads, directly or through a Transpose.
+def layer_before(value: ir.Value, values: Array) -> tuple[ir.Node, Array] | None:
+    """The node whose result an elementwise node alone reads, directly or through a Transpose or a Reshape.
 
-    Exporters of channels-last frameworks leave a Transpose between a convolution and what follows it.
+    Exporters of channels-last frameworks leave a Transpose between a convolution and what follows it, and Reshapes
+    around a dense layer of more than two axes.
 
     Args:
         value: An input of the elementwise node.
+        values: Its other operand, a constant.
 
     Returns:
-        The node and the Transpose's permutation, None where there is none; None alone where others read the result
-        too, or it is computed in another graph.
+        The node, and the constant as it would broadcast against the node's own result; None where others read that
+        too, it is computed in another graph, or the constant varies along axes that a Reshape merges.
     """
-    reader = next(iter(value.uses())).node if has_one_use(value) else None
-    layer, permutation = value.producer(), None
-    if layer is not None and layer.op_type == "Transpose" and layer.domain == "" and value.shape is not None:
+    reader, layer = sole_reader(value), value.producer()
+    moved: Array | None = values
+    if layer is not None and layer.op_type in ("Transpose", "Reshape") and layer.domain == "":
         inner = layer.inputs[0]
         assert inner is not None
-        permutation = list(layer.attributes.get_ints("perm", range(len(value.shape))[::-1]))
+        moved = _before(layer, values)
         layer = inner.producer() if has_one_use(inner) else None
-    if reader is None or layer is None or layer.domain != "" or layer.graph is not reader.graph:
+    if reader is None or layer is None or moved is None or layer.domain != "" or layer.graph is not reader.graph:
         return None
-    return layer, permutation
+    return layer, moved
+
+
+def _before(node: ir.Node, values: Array) -> Array | None:
+    """A constant that broadcasts against the result of a Transpose or Reshape, as it does against its input."""
+    source, result = node.inputs[0], node.outputs[0].shape
+    if source is None or source.shape is None or result is None or values.ndim > len(result):
+        return None
+    if node.op_type == "Transpose":
+        full = values.reshape((1,) * (len(result) - values.ndim) + values.shape)
+        return full.transpose(np.argsort(node.attributes.get_ints("perm", range(len(result))[::-1])))
+    kept = bool(len(result) and len(source.shape)) and isinstance(result[-1], int) and source.shape[-1] == result[-1]
+    return values.reshape(-1) if kept and values.size == (values.shape or (1,))[-1] else None
 
 
 def merged(node: ir.Node, layer_output: ir.Value, layer: ir.Node) -> None:
-    """Remove an elementwise node that now is part of `layer`, whose result `layer_output` is, maybe transposed."""
+    """Remove an elementwise node that now is part of `layer`, whose result is `layer_output`, maybe reshaped."""
     absorb(node, layer_output)
     inner = layer.outputs[0]
     if inner is not layer_output:  # its old name would say that it is what it was
-        inner.name = f"{layer_output.name}/before_transpose"
+        inner.name = f"{layer_output.name}/{layer.op_type}"
 
 
-def per_channel(layer: ir.Node, values: Array, permutation: Sequence[int] | None = None) -> Array | None:
+def per_channel(layer: ir.Node, values: Array) -> Array | None:
     """Spread a constant that is broadcast against a layer's output to one value an output channel.
 
     Args:
         layer: A Conv, ConvTranspose, Gemm or MatMul.
         values: The other operand of an elementwise node that reads the layer's output.
-        permutation: Of the Transpose between the two, where there is one.
 
     Returns:
         Shape [channels], or None where the operator is another, the constant varies along another axis, or it would
@@ -77,8 +88,6 @@ def per_channel(layer: ir.Node, values: Array, permutation: Sequence[int] | None
     else:
         return None
     full = values.reshape((1,) * (rank - values.ndim) + values.shape)
-    if permutation is not None:
-        full = full.transpose(np.argsort(permutation))
     if any(size != 1 for position, size in enumerate(full.shape) if position != axis):
         return None
     if full.shape[axis] not in (1, channels):

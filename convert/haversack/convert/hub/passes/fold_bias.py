@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.hub.passes.channels import layer_before, merged, per_channel
-from haversack.convert.hub.passes.rewriting import constant, initializer, nodes
+from haversack.convert.hub.passes.rewriting import absorb, constant, initializer, insert, nodes
 from haversack.runtimes.engines import Array
 
 
@@ -20,8 +20,9 @@ def fold_bias(model: ir.Model) -> bool:
     Result:
         y = Conv(x, w, b)
 
-    Likewise for ConvTranspose and Gemm, on top of a bias that is there, and with a Transpose between the two.
-    (`canonical_gemm` makes MatMul and Add a Gemm.) A bias stored quantized is left as it is.
+    Likewise for ConvTranspose and Gemm, on top of a bias that is there, and with a Transpose or Reshape between.
+    `canonical_gemm` makes MatMul and Add a Gemm; here the Add moves to the MatMul where a Reshape or Transpose is
+    between. A bias stored quantized is left as it is.
     """
     changed = False
     for node in nodes(model, "Add", "Sub"):
@@ -34,11 +35,13 @@ def fold_bias(model: ir.Model) -> bool:
 
 
 def _fold(node: ir.Node, layer_output: ir.Value, offset: Array) -> bool:
-    found = layer_before(layer_output)
-    if found is None or found[0].op_type not in ("Conv", "ConvTranspose", "Gemm"):
+    found = layer_before(layer_output, offset)
+    if found is None or found[0].op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
         return False
-    layer, permutation = found
-    spread = per_channel(layer, offset, permutation)
+    layer, moved = found
+    spread = per_channel(layer, moved)
+    if layer.op_type == "MatMul":
+        return spread is not None and _move(node, layer_output, layer.outputs[0], spread)
     bias_value = layer.inputs[2] if len(layer.inputs) > 2 else None
     bias = constant(bias_value)
     if spread is None or offset.dtype.kind != "f" or (bias_value is not None and bias is None):
@@ -55,4 +58,15 @@ def _fold(node: ir.Node, layer_output: ir.Value, offset: Array) -> bool:
         layer.resize_inputs(3)
     layer.replace_input_with(2, value)
     merged(node, layer_output, layer)
+    return True
+
+
+def _move(node: ir.Node, after: ir.Value, product: ir.Value, offset: Array) -> bool:
+    """Given Add(Reshape(product), b), result Reshape(Add(product, b)), for a product of two axes."""
+    between = after.producer()
+    if product is after or between is None or product.shape is None or len(product.shape) != 2 or node.graph is None:
+        return False
+    row = initializer(node.graph, f"{node.name}/bias", offset * (-1 if node.op_type == "Sub" else 1))
+    between.replace_input_with(0, insert(between, "Add", [product, row], f"{node.name}/sum", like=product))
+    absorb(node, after)
     return True

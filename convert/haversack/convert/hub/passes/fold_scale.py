@@ -21,7 +21,8 @@ def fold_scale(model: ir.Model) -> bool:
         y = Conv(x, w * f, b * f)
 
     Likewise for ConvTranspose, Gemm and MatMul with plain constant weights (stored ones, behind a DequantizeLinear,
-    are left as they are), and with a Transpose between the two. The product is computed in float64 and rounded once.
+    are left as they are), and with a Transpose or Reshape between the two. The product is computed in
+    float64 and rounded once.
     """
     changed = False
     for node in nodes(model, "Mul", "Div"):
@@ -34,11 +35,11 @@ def fold_scale(model: ir.Model) -> bool:
 
 
 def _fold(node: ir.Node, layer_output: ir.Value, factor: Array) -> bool:
-    found = layer_before(layer_output)
+    found = layer_before(layer_output, factor)
     if found is None:
         return False
-    layer, permutation = found
-    spread = per_channel(layer, factor, permutation)
+    layer, moved = found
+    spread = per_channel(layer, moved)
     weights = constant(layer.inputs[1]) if len(layer.inputs) > 1 else None
     bias_value = layer.inputs[2] if len(layer.inputs) > 2 else None
     bias = constant(bias_value)

@@ -14,6 +14,7 @@ from haversack.convert.hub.selected_rows import PADDED, bound_rows
 from haversack.convert.targets import Options
 from haversack.convert.targets.tflite import hybrid, steps
 from haversack.convert.targets.tflite.builder import Builder, Mode, NoInt8Kernel, Result
+from haversack.convert.targets.tflite.fuse_transposes import transpose_into_product
 from haversack.convert.targets.tflite.graph import Graph, Quantization, Tensor
 from haversack.convert.targets.tflite.layout import CHANNELS_LAST, Layout, assign
 from haversack.convert.targets.tflite.layout_rules import SPATIAL
@@ -104,8 +105,11 @@ class _Driver:
             self._output(value)
         graph = self.lowered.graph
         graph.operators = self.b.operators
+        transpose_into_product(graph)  # a product takes some in, which are then read by nothing
+        read, tensors = graph.uses(), {value.name: tensor for value, tensor in self.values.items()}
         for transposition in self.layout.transposes:
-            self.b.note(f"{transposition.value} is transposed at run time: {transposition.reason}.")
+            if id(tensors.get(transposition.result)) in read:
+                self.b.note(f"{transposition.value} is transposed at run time: {transposition.reason}.")
         self.lowered.notes = list(self.b.notes)
         return self.lowered
 

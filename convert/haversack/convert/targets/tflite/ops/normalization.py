@@ -86,7 +86,8 @@ def layer_normalization(
     """Statistics over the last axes; the mean and the reciprocal deviation are outputs too."""
     rank = len(x.shape)
     y, mean, inverse = _standardized(b, x, range(steps.axis_of(axis, rank), rank), epsilon)
-    y = steps.binary(b, "MUL", y, scale)
+    if scale.data is None or scale.compressed or (scale.data != 1).any():
+        y = steps.binary(b, "MUL", y, scale)
     return (y if bias is None else steps.binary(b, "ADD", y, bias), mean, inverse)[: len(b.results)]
 
 
