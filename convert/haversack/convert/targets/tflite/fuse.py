@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from haversack.convert.targets.tflite.fuse_patterns import hard_swish
-from haversack.convert.targets.tflite.fuse_transposes import transpose_into_product
 from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization, Tensor
 from haversack.convert.targets.tflite.ops.window import Window, same_padding
 from haversack.convert.targets.tflite.schema import ACTIVATIONS, SAME, VALID
@@ -148,6 +146,22 @@ def activation_into_producer(graph: Graph) -> None:
             view.absorb(producer, operator)
 
 
+def keep_axes_of_fully_connected(graph: Graph) -> None:
+    """Given RESHAPE to rows → FULLY_CONNECTED → RESHAPE to the axes before, result FULLY_CONNECTED on all axes."""
+    view = _View(graph)
+    for last in list(graph.operators):
+        dense = view.sole_producer(last.inputs[0]) if last.code == "RESHAPE" else None
+        rows = view.producers.get(id(dense.inputs[0])) if dense is not None else None
+        source = rows.inputs[0] if rows is not None and rows.code == "RESHAPE" else None
+        if dense is None or dense.code != "FULLY_CONNECTED" or source is None or len(source.shape) < 2:
+            continue
+        given, result = dense.inputs[0], last.outputs[0].shape
+        fits = given is not None and given.shape[-1] == source.shape[-1]
+        if fits and result == (*source.shape[:-1], dense.outputs[0].shape[-1]):
+            dense.inputs[0], dense.options = source, {**dense.options, "keep_num_dims": True}
+            view.absorb(dense, last)
+
+
 def flatten_into_fully_connected(graph: Graph) -> None:
     """Given RESHAPE → FULLY_CONNECTED, result FULLY_CONNECTED, which takes its input as rows of its weights' length."""
     view = _View(graph)
@@ -191,14 +205,13 @@ def complete_bias(graph: Graph) -> None:
 ORDER: tuple[Callable[[Graph], None], ...] = (
     drop_dead,  # so that what nothing needs does not count as a reader
     merge_reshapes,
-    hard_swish,  # before its ReLU6 goes into the addition
+    keep_axes_of_fully_connected,  # before what may follow the RESHAPE that goes
     drop_dead,
     merge_pads,
     pad_into_convolution,
     bias_into_producer,  # before the activation that follows it
     activation_into_producer,
     flatten_into_fully_connected,
-    transpose_into_product,
     drop_dead,  # PADs that no operator reads any more
     complete_bias,  # after what brings a bias
 )
