@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from haversack.convert.targets.tflite.fuse_transposes import transpose_into_product
 from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization, Tensor
 from haversack.convert.targets.tflite.ops.window import Window, same_padding
 from haversack.convert.targets.tflite.schema import ACTIVATIONS, SAME, VALID
@@ -212,6 +213,7 @@ ORDER: tuple[Callable[[Graph], None], ...] = (
     bias_into_producer,  # before the activation that follows it
     activation_into_producer,
     flatten_into_fully_connected,
+    transpose_into_product,
     drop_dead,  # PADs that no operator reads any more
     complete_bias,  # after what brings a bias
 )
