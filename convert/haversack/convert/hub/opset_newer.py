@@ -7,31 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from haversack.convert.hub.passes.rewriting import constant, initializer, insert
-from haversack.runtimes.engines import Array
-
-
-class _Around:
-    """Inserts nodes before the one that is restated."""
-
-    def __init__(self, node: ir.Node):
-        self.node = node
-
-    def __call__(self, op: str, *inputs: ir.Value, to: ir.DataType | None = None, **attributes: object) -> ir.Value:
-        name = f"{self.node.name}/{op}"
-        if to is not None:
-            attributes["to"] = int(to)
-        y = insert(self.node, op, inputs, name, self.node.outputs[0], **attributes)
-        if op in ("Less", "Equal", "And", "Xor", "Not", "GreaterOrEqual"):
-            y.type = ir.TensorType(ir.DataType.BOOL)
-        elif to is not None:
-            y.type = ir.TensorType(to)
-        y.shape = None
-        return y
-
-    def const(self, array: Array) -> ir.Value:
-        assert self.node.graph is not None
-        return initializer(self.node.graph, f"{self.node.name}/constant", array)
+from haversack.convert.hub.around import Around
+from haversack.convert.hub.passes.rewriting import constant
 
 
 def restate(node: ir.Node) -> bool:
@@ -39,14 +16,11 @@ def restate(node: ir.Node) -> bool:
     rule = _RULES.get(node.op_type)
     if rule is None or node.graph is None or node.outputs[0].dtype is None:
         return False
-    result = rule(node, _Around(node))
+    make = Around(node)
+    result = rule(node, make)
     if result is None:
         return False
-    old = node.outputs[0]
-    result.type, result.shape, name = old.type, old.shape, old.name
-    old.replace_all_uses_with(result, replace_graph_outputs=True)
-    node.graph.remove(node, safe=True)
-    result.name = name
+    make.become(result)
     return True
 
 
@@ -58,7 +32,7 @@ _UNSIGNED = {
 }
 
 
-def _bit_shift(node: ir.Node, make: _Around) -> ir.Value | None:
+def _bit_shift(node: ir.Node, make: Around) -> ir.Value | None:
     """Of signed integers (opset 28): as unsigned ones; negative and long shifts leave the sign, or nothing."""
     x, y = node.inputs
     dtype = node.outputs[0].dtype
@@ -83,7 +57,7 @@ def _bit_shift(node: ir.Node, make: _Around) -> ir.Value | None:
     return make("Where", negative, make("BitwiseNot", kept), kept)
 
 
-def _mod(node: ir.Node, make: _Around) -> ir.Value | None:
+def _mod(node: ir.Node, make: Around) -> ir.Value | None:
     """With the divisor's sign (fmod 0) of floats (opset 28): C's fmod, moved by one divisor where the signs differ."""
     x, y = node.inputs
     dtype = node.outputs[0].dtype
@@ -96,7 +70,7 @@ def _mod(node: ir.Node, make: _Around) -> ir.Value | None:
     return make("Where", moves, make("Add", rest, y), rest)
 
 
-def _cumulative_product(node: ir.Node, make: _Around) -> ir.Value | None:
+def _cumulative_product(node: ir.Node, make: Around) -> ir.Value | None:
     """CumProd (opset 26): for each place the product of those that a triangle of true keeps."""
     x, axis = node.inputs
     place = constant(axis)
@@ -117,7 +91,7 @@ def _cumulative_product(node: ir.Node, make: _Around) -> ir.Value | None:
     return make("ReduceProd", kept, make.const(np.array([where + 1], np.int64)), keepdims=0)
 
 
-def _bit_cast(node: ir.Node, make: _Around) -> ir.Value | None:
+def _bit_cast(node: ir.Node, make: Around) -> ir.Value | None:
     """BitCast (opset 26) between integers of one width, which is what Cast does to them."""
     x, to = node.inputs[0], node.outputs[0].dtype
     if x is None or x.dtype is None or to is None:
@@ -128,7 +102,7 @@ def _bit_cast(node: ir.Node, make: _Around) -> ir.Value | None:
     return make("Cast", x, to=to)
 
 
-_RULES: dict[str, Callable[[ir.Node, _Around], ir.Value | None]] = {
+_RULES: dict[str, Callable[[ir.Node, Around], ir.Value | None]] = {
     "BitCast": _bit_cast,
     "BitShift": _bit_shift,
     "CumProd": _cumulative_product,

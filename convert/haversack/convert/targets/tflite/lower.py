@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.errors import Blocker, UnsupportedError
-from haversack.convert.hub import attributes
+from haversack.convert.hub import attributes, restate
 from haversack.convert.hub.selected_rows import PADDED, bound_rows
 from haversack.convert.targets import Options
 from haversack.convert.targets.tflite import hybrid, steps
@@ -49,7 +49,8 @@ def lower(model: ir.Model, options: Options) -> Lowered:
     """Lower a compressed hub graph with static shapes; `model` is not changed."""
     LOWERINGS.load()
     model, blockers = bound_rows(model)
-    blockers += _static_blockers(model)
+    model, unsaid = restate.restated(model, restate.OPERATORS)
+    blockers += unsaid + _static_blockers(model)
     if blockers:
         told = {blocker.node for blocker in blockers}
         blockers += [blocker for blocker in _unknown_operators(model) if blocker.node not in told]
@@ -93,7 +94,7 @@ class _Driver:
         self.lowered = Lowered(Graph())
         self.hub_values: dict[str, Place] = {}
         for name, place in layout.places.items():
-            if not name.endswith(PADDED):
+            if not name.endswith((PADDED, restate.INTERNAL)):
                 self.hub_values.setdefault(place.name, (name, place.permutation))
         self.hybrids, self.replaced = hybrid.find(self.graph)
 

@@ -8,7 +8,6 @@ FAMILIES = (
     "activation",
     "bits",
     "control",
-    "contraction",
     "conv",
     "detection",
     "elementwise",
@@ -22,11 +21,9 @@ FAMILIES = (
     "recurrent",
     "reduce",
     "resize",
-    "sampling",
     "selection",
     "shape",
     "slicing",
-    "spectrum",
 )
 LOWERINGS = Registry("tflite", __name__, FAMILIES)
 lowers = LOWERINGS.lowers
