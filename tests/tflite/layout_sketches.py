@@ -441,3 +441,33 @@ def sketches(draw: st.DrawFn) -> tuple[Sketch, list[str]]:
     made = [name for node in s.nodes for name in node.output if name not in s.kinds]
     outputs = list(dict.fromkeys([*(draw(st.lists(st.sampled_from(made), max_size=2)) if made else []), *made[-1:]]))
     return s, outputs
+
+
+@st.composite
+def crossroads(draw: st.DrawFn) -> tuple[Sketch, list[str]]:
+    """Images of one cube's side in every axis but the batch, so that any Transpose may lead into any operator.
+
+    Convolutions read what Transposes turned, which no exporter writes and every labelling must survive.
+    """
+    s = Sketch(draw)
+    names = [s.input((1, 2, 2, 2)), s.input((1, 2, 2, 2))]
+    for _ in range(draw(st.integers(4, 50))):
+        x, y = draw(st.sampled_from(names[-4:])), draw(st.sampled_from(names))
+        way = draw(st.sampled_from(["conv", "conv", "turn", "turn", "add", "relu", "pinned", "concat"]))
+        if way == "conv":
+            names.append(s.add("Conv", [x, s.small((2, 2, 1, 1))], s.shapes[x]))
+        elif way == "turn":
+            perm = draw(st.sampled_from([[0, 2, 3, 1], [0, 3, 1, 2], [0, 2, 3, 1], [0, 3, 1, 2], [0, 2, 1, 3]]))
+            names.append(s.add("Transpose", [x], s.shapes[x], perm=perm))
+        elif way == "add":
+            names.append(s.add("Add", [x, y], s.shapes[x]))
+        elif way == "relu":
+            names.append(s.add("Relu", [x], s.shapes[x]))
+        elif way == "pinned":
+            names.append(s.add("Einsum", [x], s.shapes[x], equation="nchw->nchw"))
+        else:
+            axis = draw(st.integers(1, 3))
+            joined = s.add("Concat", [x, y], tuple(4 if i == axis else d for i, d in enumerate(s.shapes[x])), axis=axis)
+            names.append(s.add("Slice", [joined, s.ints([1]), s.ints([3]), s.ints([axis])], s.shapes[x]))
+    made = names[2:]
+    return s, list(dict.fromkeys([*draw(st.lists(st.sampled_from(made), max_size=2)), made[-1]]))

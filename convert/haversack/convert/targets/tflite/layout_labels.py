@@ -9,12 +9,15 @@ state 0, so an operator that must be channels-last *is* the source, and one that
   the edge p → b.
 - A Transpose reads its input in a state i and writes its output in a state o, at the cost C[i, o] of leading from one
   memory order to the other. C = C₀₀ + (C₁₀ - C₀₀)·i + (C₁₁ - C₁₀)·o + (C₀₁ + C₁₀ - C₀₀ - C₁₁)·[i = 0, o = 1]: two
-  edges to the terminals, and the edge o → i. Its capacity is not negative unless both frames agree crosswise; then
-  C₀₁ is taken for as much as makes it 0, so that the labelling stays valid and its true cost is at most the cut's.
+  edges to the terminals, and the edge o → i. Where that edge's capacity would be negative the Transpose is *crossed*:
+  its two sides would rather be in different states (a convolution reads what another wrote, turned). No network says
+  that, so these few are branched on: with i fixed, C is a matter of o alone; until then C₀₀ is taken for as much less
+  as makes the capacity 0, which bounds from below what the branch can cost.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +31,8 @@ from haversack.convert.targets.tflite.layout_perms import Perm, channels_last, c
 from haversack.convert.targets.tflite.layout_rules import Spatial, Transposes
 from haversack.convert.targets.tflite.mincut import INFINITE, SINK, SOURCE, Network
 
-Terms = Mapping[Slot, int]
+WORK = 200_000
+"""Nodes in all the networks that are cut before the best labelling so far has to do: some two seconds."""
 
 
 def size(value: ir.Value) -> int:
@@ -75,6 +79,7 @@ class Labels:
         self.free_ends = free_ends
         self.weights = Weights(2 * sum(len(node.outputs) for node in graph) + len(graph.inputs) + 2)
         self.terms: dict[ir.Node, dict[Slot, int]] = {}
+        self._crossed: list[tuple[int, int, list[list[int]]]] = []
         for node in graph:
             self.terms[node] = self._of(node)
         self.inputs = {value: self._end(value) for value in graph.inputs}
@@ -88,8 +93,43 @@ class Labels:
                 self._pay_transpose(node, kind)
 
     def solve(self) -> tuple[int, list[bool]]:
-        """The weight of the best labelling, and which variables are in state 1."""
-        return self.network.cut()
+        """The weight of the best labelling (up to a constant), and which variables are in state 1.
+
+        It is the minimum, unless a large graph has so many crossed Transposes that `WORK` does not suffice to prove it.
+        """
+        best: tuple[int, list[bool]] | None = None
+        branches: list[dict[int, int]] = [{}]  # the state that a crossed Transpose is read in, by its number
+        for _ in range(8 + WORK // self.network.size):
+            if not branches:
+                break
+            fixed = branches.pop()
+            bound, sides = self._cut(fixed)
+            if best is not None and bound >= best[0]:
+                continue
+            low = [n for n, (i, o, _) in enumerate(self._crossed) if n not in fixed and not (sides[i] or sides[o])]
+            gaps = [c[0][0] + c[1][1] - c[0][1] - c[1][0] for _, _, c in (self._crossed[n] for n in low)]
+            if best is None or bound + sum(gaps) < best[0]:
+                best = bound + sum(gaps), sides
+            if low:
+                branches += [{**fixed, low[0]: 1}, {**fixed, low[0]: 0}]
+        assert best is not None
+        return best
+
+    def _cut(self, fixed: Mapping[int, int]) -> tuple[int, list[bool]]:
+        """The least cut where the crossed Transposes in `fixed` are read in that state and others cost too little."""
+        network, total = copy.deepcopy(self.network) if self._crossed else self.network, 0
+        for number, (read, written, ((c00, c01), (c10, c11))) in enumerate(self._crossed):
+            if number not in fixed:
+                start, slopes = c01 + c10 - c11, [(read, c11 - c01), (written, c11 - c10)]
+            elif fixed[number]:
+                network.edge(SOURCE, read, INFINITE)
+                start, slopes = c10, [(written, c11 - c10)]
+            else:
+                network.edge(read, SINK, INFINITE)
+                start, slopes = c00, [(written, c01 - c00)]
+            total += start + sum(network.unary(term, weight) for term, weight in slopes)
+        weight, sides = network.cut()
+        return total + weight, sides
 
     def of(self, node: ir.Node, slot: Slot) -> int:
         """The term of a slot: the tensor's logical state where the node does not say."""
@@ -179,12 +219,16 @@ class Labels:
                 self.network.edge(some_first, term, INFINITE)
 
     def _pay_transpose(self, node: ir.Node, kind: Transposes) -> None:
-        cost = [[self.transpose_cost(node, kind, i, o) for o in (0, 1)] for i in (0, 1)]
         read, written = self.of(node, Slot(False, 0)), self.of(node, Slot(True, 0))
-        cost[0][1] = max(cost[0][1], cost[0][0] + cost[1][1] - cost[1][0])
-        self._unary(read, cost[1][0] - cost[0][0])
-        self._unary(written, cost[1][1] - cost[1][0])
-        self.network.edge(written, read, cost[0][1] + cost[1][0] - cost[0][0] - cost[1][1])
+        states_in, states_out = [{SOURCE: (1, 1), SINK: (0, 0)}.get(term, (0, 1)) for term in (read, written)]
+        cost = [[self.transpose_cost(node, kind, i, o) for o in states_out] for i in states_in]
+        apart = cost[0][1] + cost[1][0] - cost[0][0] - cost[1][1]
+        if apart < 0:
+            self._crossed.append((read, written, cost))
+            return
+        self.network.unary(read, cost[1][0] - cost[0][0])
+        self.network.unary(written, cost[1][1] - cost[1][0])
+        self.network.edge(written, read, apart)
 
     def transpose_cost(self, node: ir.Node, kind: Transposes, read: int, written: int) -> int:
         """The weight of a Transpose whose input is read, and whose output is written, in these states."""
@@ -192,10 +236,3 @@ class Labels:
         before = self.frames.frame(source)[read]
         after = compose(kind.perm, self.frames.frame(result)[written])
         return self.weights.between(source, before, after)
-
-    def _unary(self, term: int, weight: int) -> None:
-        """Charge `weight` (which may be negative, up to a constant) for state 1."""
-        if weight > 0:
-            self.network.edge(term, SINK, weight)
-        elif weight < 0:
-            self.network.edge(SOURCE, term, -weight)

@@ -22,6 +22,11 @@ class Network:
         self._head: list[int] = []
         self._capacity: list[int] = []
 
+    @property
+    def size(self) -> int:
+        """How many nodes there are."""
+        return len(self._adjacent)
+
     def node(self) -> int:
         """Make a node and return its number."""
         self._adjacent.append([])
@@ -45,6 +50,14 @@ class Network:
         self._adjacent[head].append(len(self._head))
         self._head.append(tail)
         self._capacity.append(back)
+
+    def unary(self, node: int, weight: int) -> int:
+        """Charge `weight`, which may be negative, where `node` is on the source's side; return what is not charged."""
+        if weight > 0:
+            self.edge(node, SINK, weight)
+        else:
+            self.edge(SOURCE, node, -weight)
+        return min(weight, 0)
 
     def cut(self) -> tuple[int, list[bool]]:
         """Find a minimum cut; the network keeps the flow, so call it once.
