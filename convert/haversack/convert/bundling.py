@@ -131,7 +131,7 @@ def _golden(edges: Edges, samples: Samples) -> Golden:
     """Some samples as the artifact takes them, and what it gives for them, by the model's names."""
     vectors: Golden = []
     held = 0
-    for sample in samples.spread(GOLDEN_VECTORS):
+    for sample in (*samples.spread(GOLDEN_VECTORS), *([edges.resized] if edges.resized is not None else [])):
         held += sum(array.nbytes for array in sample.values())
         if vectors and held > GOLDEN_BYTES:
             break

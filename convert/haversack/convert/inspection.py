@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from haversack.convert.compress.recipes import RECIPES
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError
-from haversack.convert.pipeline import STATIC_TARGETS, Data, Work, checked_recipe
+from haversack.convert.pipeline import (
+    RESIZABLE_TARGETS,
+    STATIC_TARGETS,
+    Data,
+    Work,
+    checked_recipe,
+    open_dimensions,
+)
 from haversack.convert.report import (
     Accuracy,
     Contents,
@@ -36,6 +43,7 @@ def inspect(
     calibration: Data | None = None,
     preprocess: str | Path | Preprocess | None = None,
     deployment_target: str | None = None,
+    dims: Mapping[str, int] | None = None,
     isolate: bool = False,
     progress: Progress | None = None,
 ) -> Inspection:
@@ -49,6 +57,7 @@ def inspect(
         calibration: DATA for `int8`.
         preprocess: How images in DATA become inputs.
         deployment_target: The oldest system a Core ML package must run on.
+        dims: Sizes of symbolic dimensions to fix, by name.
         isolate: Do it in a fresh process with limits.
         progress: Hears how far it is.
 
@@ -61,7 +70,7 @@ def inspect(
 
         return isolated.inspect(
             Path(model), progress=progress, to=list(to), compress=compress, calibration=calibration,
-            preprocess=preprocess, deployment_target=deployment_target,
+            preprocess=preprocess, deployment_target=deployment_target, dims=dict(dims or {}),
         )  # fmt: skip
     if Path(model).suffix == SUFFIX:
         return Inspection(None, (), contents(Path(model)))
@@ -70,7 +79,7 @@ def inspect(
     targets = [open_target(name) for name in to]
     if progress is not None:
         progress(0.0, f"reading {Path(model).name}")
-    work = Work.begin(Path(model), preprocess)
+    work = Work.begin(Path(model), preprocess, dims)
     options = Options(deployment_target=deployment_target)
     preflights = []
     for index, target in enumerate(targets):
@@ -145,11 +154,15 @@ def _blockers(work: Work, name: str, compress: str, calibration: Data | None, op
     if compress not in target.recipes:
         remedy = f"use one of {', '.join(target.recipes)}"
         return (Blocker(work.source.name, compress, f"{name} has no such recipe", remedy),)
+    if blockers := open_dimensions(name, work.bound):
+        return tuple(blockers)
     if compress == "int8" and work.calibration is None:
         work.calibration = work.open(calibration) or work.made_up(2)
     recipe = checked_recipe(compress, "minmax", "per-channel", calibrated=True)
     try:
-        model = work.compressed(recipe, static=static).model
+        compressed = work.compressed(recipe, static=static)
     except UnsupportedError as error:
         return error.blockers
-    return tuple(target.preflight(model, compress, options))
+    if name in RESIZABLE_TARGETS:
+        options = dataclasses.replace(options, resizing=work.resizing(compressed))
+    return tuple(target.preflight(compressed.model, compress, options))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from haversack.convert.errors import UsageError
@@ -79,6 +79,22 @@ def size_of(text: str) -> int:
     if not 0 < value < 2**60:
         raise UsageError(f"{text!r} is no size that a file can have")
     return int(value)
+
+
+def dims_of(given: Iterable[str]) -> dict[str, int]:
+    """Sizes of symbolic dimensions from `NAME=SIZE`, one an entry.
+
+    Raises:
+        UsageError: One is written otherwise, its size is below 1, or a name comes twice with two sizes.
+    """
+    sizes: dict[str, int] = {}
+    for text in given:
+        name, equals, size = text.rpartition("=")
+        if not (equals and name.strip() and size.strip().isdecimal() and int(size) > 0):
+            raise UsageError(f"--dim {text!r}: write it as NAME=SIZE, such as batch=1")
+        if sizes.setdefault(name.strip(), int(size)) != int(size):
+            raise UsageError(f"--dim {name.strip()} is given two sizes, {sizes[name.strip()]} and {int(size)}")
+    return sizes
 
 
 def recipes_of(spec: str) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ def pack(
     io_layout: Literal["keep", "channels-last"] = "keep",
     io_dtype: Literal["float32", "int8"] = "float32",
     deployment_target: str | None = None,
+    dims: Mapping[str, int] | None = None,
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
     verify: bool = True,
@@ -78,6 +79,7 @@ def pack(
         io_layout: `keep`, or `channels-last` at inputs and outputs (TFLite).
         io_dtype: `float32`, or `int8` at the edges of int8 variants.
         deployment_target: The oldest system a Core ML package must run on.
+        dims: Sizes of symbolic dimensions to fix, by name.
         ranges: How int8 chooses an activation's range.
         weights: One scale a channel, one a tensor, or what measures better.
         verify: Execute and measure; otherwise every variant says `verified: false`.
@@ -105,7 +107,7 @@ def pack(
             source_path, output=path, force=force, progress=progress, to=list(to), calibration=calibration,
             evaluation=evaluation, recipes=None if recipes is None else list(recipes), preprocess=preprocess,
             max_drop=max_drop, max_size=max_size, io_layout=io_layout, io_dtype=io_dtype,
-            deployment_target=deployment_target, ranges=ranges, weights=weights, verify=verify,
+            deployment_target=deployment_target, dims=dict(dims or {}), ranges=ranges, weights=weights, verify=verify,
             training_data=training_data, code_commit=code_commit, hyperparameters=hyperparameters,
         )  # fmt: skip
     say = progress or silent
@@ -118,7 +120,7 @@ def pack(
     chosen = [checked_recipe(name, ranges, weights, calibrated=calibration is not None) for name in wanted]
 
     say(0.0, f"reading {source_path.name}")
-    work = Work.begin(source_path, preprocess)
+    work = Work.begin(source_path, preprocess, dims)
     work.calibration = work.open(calibration)
     samples = work.samples(evaluation if evaluation is not None else calibration) if verify else None
     if max_drop is not None and samples is not None and samples.labels is None:

@@ -21,11 +21,12 @@ from haversack.convert.compress.recipes import RECIPES, RangeRule, Recipe, Weigh
 from haversack.convert.data import Dataset, open_data, synthetic
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError, VerificationError
 from haversack.convert.hub import OPSET
-from haversack.convert.hub.shapes import bind_batch
+from haversack.convert.hub.shapes import bind, bind_batch, symbols
 from haversack.convert.names import default_output, target_of
 from haversack.convert.packed import Made
 from haversack.convert.publish import check_output, private_folder, publish, size
 from haversack.convert.report import Conversion, Variant
+from haversack.convert.resizing import Resizing, sizes_of
 from haversack.convert.sources import Source, read
 from haversack.convert.targets import Options, Target, Written, open_target
 from haversack.convert.verify.contract import COMPRESSED, contract
@@ -49,7 +50,10 @@ GZIP_BYTES = 1 << 25
 """The size as gzip is measured of artifacts up to this size."""
 
 STATIC_TARGETS = frozenset({"tflite", "coreml"})
-"""Targets whose artifacts have static shapes: their batch is bound to 1."""
+"""Targets that are given static shapes: the batch bound to 1, other symbolic dimensions to a default size."""
+
+RESIZABLE_TARGETS = frozenset({"tflite"})
+"""Those of them whose artifacts may take other sizes at run time."""
 
 
 def convert(
@@ -63,6 +67,7 @@ def convert(
     io_layout: Literal["keep", "channels-last"] = "keep",
     io_dtype: Literal["float32", "int8"] = "float32",
     deployment_target: str | None = None,
+    dims: Mapping[str, int] | None = None,
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
     verify: bool = True,
@@ -83,6 +88,7 @@ def convert(
         io_layout: `keep` the model's axis order at inputs and outputs, or `channels-last`.
         io_dtype: `float32` or `int8` at the edges of an int8 artifact.
         deployment_target: The oldest system a Core ML package must run on.
+        dims: Sizes of symbolic dimensions to fix, by name, such as `{"batch": 1}`.
         ranges: How int8 chooses an activation's range.
         weights: One scale a channel, one a tensor, or what measures better.
         verify: Execute the artifact and compare; otherwise the result says `verified: false`.
@@ -108,7 +114,8 @@ def convert(
         return isolated.convert(
             source_path, output=path, force=force, progress=progress, to=target_name, compress=compress,
             calibration=calibration, preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype,
-            deployment_target=deployment_target, ranges=ranges, weights=weights, verify=verify, inputs=inputs,
+            deployment_target=deployment_target, dims=dict(dims or {}), ranges=ranges, weights=weights, verify=verify,
+            inputs=inputs,
         )  # fmt: skip
     say = progress or silent
     check_output(path, force=force)
@@ -118,7 +125,7 @@ def convert(
     options = Options(io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target)
 
     say(0.0, f"reading {source_path.name}")
-    work = Work.begin(source_path, preprocess)
+    work = Work.begin(source_path, preprocess, dims)
     target = open_target(target_name)
     check_recipe(target, compress, work.bound, options)
     calibrating = work.open(calibration)
@@ -126,7 +133,7 @@ def convert(
 
     if recipe.name == "int8":  # What cannot be lowered is said before the calibration, not after it.
         say(0.15, f"asking {target.name}")
-        refuse_blockers(target, work.bound, "fp32", dataclasses.replace(options, io_dtype="float32"))
+        refuse_blockers(target, work.sized, "fp32", dataclasses.replace(options, io_dtype="float32"))
     say(0.2, f"compressing to {compress}" if compress != "fp32" else "preparing")
     work.calibration = calibrating
     compressed = work.compressed(recipe, static=target.name in STATIC_TARGETS, progress=part(say, 0.2, 0.4))
@@ -150,6 +157,7 @@ class Work:
         bound: The hub graph with its batch bound to 1.
         preprocess: How images become inputs.
         calibration: Opened calibration data.
+        sizes: Sizes of the symbolic dimensions: the default ones, and others that the model takes.
     """
 
     path: Path
@@ -157,23 +165,59 @@ class Work:
     bound: ir.Model
     preprocess: Preprocess | None
     calibration: Dataset | None = None
+    sizes: tuple[dict[str, int], tuple[dict[str, int], ...]] | None = None
+    _sized: ir.Model | None = None
     _compressed: dict[tuple[str, bool], Compressed] = field(default_factory=dict)
     _outputs: dict[str, dict[str, Array]] = field(default_factory=dict)
     _reference: Reference | None = None
 
     @classmethod
-    def begin(cls, path: Path, preprocess: str | Path | Preprocess | None = None) -> Work:
-        """Read the source into the hub.
+    def begin(
+        cls,
+        path: Path,
+        preprocess: str | Path | Preprocess | None = None,
+        dims: Mapping[str, int] | None = None,
+    ) -> Work:
+        """Read the source into the hub, with the symbolic dimensions that `dims` names fixed.
 
         Raises:
             SourceError: The file is missing, damaged or of an unknown format.
+            UsageError: `dims` names no symbolic dimension, or a size below 1.
         """
         from haversack.convert.worker_stage import check_model
 
         check_model(path)
         prepare = read_preprocess(preprocess)
         source = read(path)
+        if dims:
+            try:
+                source = dataclasses.replace(source, model=bind(source.model, dims))
+            except ValueError as error:
+                raise UsageError(f"--dim: {error}") from None
         return cls(path, source, bind_batch(source.model), prepare)
+
+    @property
+    def sized(self) -> ir.Model:
+        """The hub graph with every symbolic dimension bound to its default size: a batch to 1."""
+        if self._sized is None:
+            default = self._sizes()[0]
+            others = {name: default[name] for name in symbols(self.bound)}
+            self._sized = bind(self.bound, others) if others else self.bound
+        return self._sized
+
+    def _sizes(self) -> tuple[dict[str, int], tuple[dict[str, int], ...]]:
+        if self.sizes is None:
+            self.sizes = sizes_of(self.source.model, {})
+        return self.sizes
+
+    def resizing(self, compressed: Compressed) -> Resizing | None:
+        """The model at other sizes, compressed alike; None where all its dimensions are fixed."""
+        if self._is_static():
+            return None
+        default, points = self._sizes()
+        names = symbols(self.source.model)
+        batches = tuple(name for name in default if names[name])
+        return Resizing(self.source.model, default, batches, points, compressed.repeat)
 
     def open(self, data: Data | None) -> Dataset | None:
         """Open DATA, checked against the model's inputs.
@@ -183,7 +227,17 @@ class Work:
         """
         if data is None:
             return None
-        return open_data(data, model_specs(list(self.bound.graph.inputs)), self.preprocess)
+        opened = open_data(data, model_specs(list(self.bound.graph.inputs)), self.preprocess)
+        if self.sizes is None and symbols(self.bound):  # the data says which sizes are usual
+            feeds, _ = next(iter(opened.batches(1)))
+            given = {
+                dim.value or f"{value.name}_{axis}": feeds[str(value.name)].shape[axis]
+                for value in self.bound.graph.inputs
+                for axis, dim in enumerate(value.shape or ())
+                if isinstance(dim, ir.SymbolicDim)
+            }
+            self.sizes = sizes_of(self.source.model, given)
+        return opened
 
     def samples(self, data: Data | None) -> Samples:
         """The samples to verify on: DATA, or made-up inputs where there is none."""
@@ -191,7 +245,7 @@ class Work:
 
     def made_up(self, count: int) -> Dataset:
         """Seeded synthetic inputs."""
-        return synthetic(model_specs(list(self.bound.graph.inputs)), count, SEED)
+        return synthetic(model_specs(list(self.sized.graph.inputs)), count, SEED)
 
     def compressed(self, recipe: Recipe, *, static: bool, progress: Progress | None = None) -> Compressed:
         """The hub graph after `recipe`, each made once: with static shapes, or with the source's own."""
@@ -199,7 +253,7 @@ class Work:
             static = True
         key = (recipe.name, static)
         if key not in self._compressed:
-            graph = self.bound if static else self.source.model
+            graph = self.sized if static else self.source.model
             batches = None if self.calibration is None else (feeds for feeds, _ in self.calibration.batches(1))
             self._compressed[key] = compress_graph(graph, recipe, batches, progress)
         return self._compressed[key]
@@ -277,11 +331,26 @@ def check_recipe(target: Target, recipe: str, model: ir.Model, options: Options)
     """Refuse a recipe that the target does not have, with the target's own reason and remedy.
 
     Raises:
-        UnsupportedError: It is not in `target.recipes`.
+        UnsupportedError: It is not in `target.recipes`, or the target needs sizes that the model leaves open.
     """
+    if blockers := open_dimensions(target.name, model):
+        raise UnsupportedError(target.name, blockers)
     if recipe not in target.recipes:
         known = Blocker(recipe, "recipe", f"{target.name} has no such recipe", f"use {', '.join(target.recipes)}")
         raise UnsupportedError(target.name, target.preflight(model, recipe, options) or [known])
+
+
+def open_dimensions(target: str, model: ir.Model) -> list[Blocker]:
+    """The symbolic dimensions beside the batch, for a target that needs all sizes.
+
+    Args:
+        target: The target's name.
+        model: The hub graph with its batch bound.
+    """
+    if target not in STATIC_TARGETS - RESIZABLE_TARGETS:
+        return []
+    return [Blocker(name, "dimension", "its size is not fixed", f"fix it with --dim {name}=SIZE")
+            for name in symbols(model)]  # fmt: skip
 
 
 def refuse_blockers(target: Target, model: ir.Model, recipe: str, options: Options) -> None:
@@ -321,6 +390,8 @@ def make(
         UnsupportedError: The target cannot hold the model.
         VerificationError: The artifact does not keep its recipe's contract.
     """
+    if target.name in RESIZABLE_TARGETS:
+        options = dataclasses.replace(options, resizing=work.resizing(compressed))
     written = target.write(compressed.model, recipe.name, path, options)
     variant = describe(target, recipe, written, compressed)
     if samples is None:

@@ -29,6 +29,7 @@ def command(
     io_layout: options.IoLayout = "keep",
     io_dtype: options.IoDtype = "float32",
     deployment_target: options.DeploymentTarget = None,
+    dim: options.Dims = None,
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
     no_verify: options.NoVerify = False,
@@ -40,7 +41,7 @@ def command(
 ) -> int:
     """Convert MODEL to one artifact, execute it against the model, and write it only if they agree."""
     from haversack.convert import isolated
-    from haversack.convert.names import check_options, default_output, target_of
+    from haversack.convert.names import check_options, default_output, dims_of, target_of
 
     target = target_of(to, output)
     check_options(target, compress, calibration, io_layout, io_dtype, deployment_target, ranges, weights)
@@ -57,6 +58,7 @@ def command(
             io_layout=io_layout,
             io_dtype=io_dtype,
             deployment_target=deployment_target,
+            dims=dims_of(dim or ()),
             ranges=ranges,
             weights=weights,
             verify=not no_verify,

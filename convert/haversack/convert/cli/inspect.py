@@ -21,6 +21,7 @@ def command(
     calibration: options.Calibration = None,
     preprocess: options.Preprocess = None,
     deployment_target: options.DeploymentTarget = None,
+    dim: options.Dims = None,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
     memory: options.Memory = None,
     json: options.Json = False,
@@ -28,7 +29,7 @@ def command(
 ) -> int:
     """Say what MODEL is, and with --to whether each target can hold it: all blockers at once, each with a remedy."""
     from haversack.convert import isolated
-    from haversack.convert.names import targets_of
+    from haversack.convert.names import dims_of, targets_of
 
     asked = targets_of(to) if to else ()
     with show.progress() as progress:
@@ -39,6 +40,7 @@ def command(
             calibration=calibration,
             preprocess=preprocess,
             deployment_target=deployment_target,
+            dims=dims_of(dim or ()),
             limits=options.limits(timeout, memory),
             progress=progress,
         )

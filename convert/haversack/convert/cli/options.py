@@ -48,6 +48,10 @@ Ranges = Annotated[
 Weights = Annotated[
     str, typer.Option("--weights", metavar="HOW", help="int8 weights: auto, per-channel or per-tensor.")
 ]
+Dims = Annotated[
+    list[str] | None,
+    typer.Option("--dim", metavar="NAME=SIZE", help="Fix a symbolic dimension, such as batch=1; may be repeated."),
+]
 NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Do not execute the result; it is then marked verified: false.")
 ]

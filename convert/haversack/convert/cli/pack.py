@@ -38,6 +38,7 @@ def command(
     io_layout: options.IoLayout = "keep",
     io_dtype: options.IoDtype = "float32",
     deployment_target: options.DeploymentTarget = None,
+    dim: options.Dims = None,
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
     no_verify: options.NoVerify = False,
@@ -59,7 +60,7 @@ def command(
     """Make every variant of MODEL, verify and measure each, and write one bundle."""
     from haversack.convert import isolated
     from haversack.convert.errors import BudgetError
-    from haversack.convert.names import check_options, hyperparameters_of, recipes_of, size_of, targets_of
+    from haversack.convert.names import check_options, dims_of, hyperparameters_of, recipes_of, size_of, targets_of
 
     targets = targets_of(to)
     chosen = None if recipes is None else recipes_of(recipes)
@@ -80,6 +81,7 @@ def command(
             io_layout=io_layout,
             io_dtype=io_dtype,
             deployment_target=deployment_target,
+            dims=dims_of(dim or ()),
             ranges=ranges,
             weights=weights,
             verify=not no_verify,

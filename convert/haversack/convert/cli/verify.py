@@ -24,6 +24,7 @@ def command(
     io_layout: options.IoLayout = "keep",
     io_dtype: options.IoDtype = "float32",
     deployment_target: options.DeploymentTarget = None,
+    dim: options.Dims = None,
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
@@ -33,7 +34,7 @@ def command(
 ) -> int:
     """Execute ARTIFACT and the model on the same inputs and hold them to the recipe's contract."""
     from haversack.convert import isolated
-    from haversack.convert.names import check_options, target_of
+    from haversack.convert.names import check_options, dims_of, target_of
 
     suffix = artifact.with_suffix(".onnx") if artifact.suffix == ".ort" else artifact
     target = target_of(None, suffix)
@@ -49,6 +50,7 @@ def command(
             io_layout=io_layout,
             io_dtype=io_dtype,
             deployment_target=deployment_target,
+            dims=dims_of(dim or ()),
             ranges=ranges,
             weights=weights,
             limits=options.limits(timeout, memory),

@@ -34,7 +34,7 @@ Cast → Mul(input scale × weight scale) → Add(bias).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -53,10 +53,12 @@ class Compressed:
     Attributes:
         model: Plain ONNX in the form documented above.
         notes: What the user should know, one sentence each.
+        repeat: Compresses the same model at other sizes as this one was; raises ValueError where it cannot.
     """
 
     model: ir.Model
     notes: tuple[str, ...] = ()
+    repeat: Callable[[ir.Model], ir.Model] = ir.Model.clone
 
 
 def compress(
@@ -88,8 +90,9 @@ def compress(
     if recipe.name == "int8":
         from haversack.convert.compress import int8
 
-        made, notes = int8.quantize(unpack_weights(model), recipe, calibration, progress)
-    elif recipe.name == "int8-dynamic":
+        made, notes, repeat = int8.quantize(unpack_weights(model), recipe, calibration, progress)
+        return Compressed(made, tuple(notes), repeat)
+    if recipe.name == "int8-dynamic":
         from haversack.convert.compress.dynamic import compress_dynamic
 
         made, notes = compress_dynamic(unpack_weights(model), recipe)
@@ -101,7 +104,7 @@ def compress(
         from haversack.convert.compress.float16 import compress_float16
 
         made, notes = compress_float16(model)
-    return Compressed(made, tuple(notes))
+    return Compressed(made, tuple(notes), lambda other: compress(other, recipe).model)
 
 
 def is_quantized(model: ir.Model) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import numpy as np
@@ -13,6 +13,7 @@ from haversack.convert.compress.calibrate import Calibration, Progress, calibrat
 from haversack.convert.compress.groups import Group, Slot, quantization
 from haversack.convert.compress.recipes import Recipe
 from haversack.convert.compress.scale import FIXED, Scale, asymmetric
+from haversack.convert.compress.unpacking import unpack_weights
 from haversack.convert.errors import DataError, UsageError
 from haversack.runtimes.engines import Array
 
@@ -25,11 +26,11 @@ CALIBRATION_SHARE = 0.8
 
 def quantize(
     model: ir.Model, recipe: Recipe, data: Iterable[Mapping[str, Array]] | None, progress: Progress | None = None
-) -> tuple[ir.Model, list[str]]:
+) -> tuple[ir.Model, list[str], Callable[[ir.Model], ir.Model]]:
     """Quantize a copy of `model` to int8.
 
     Returns:
-        The int8 hub graph, and notes for the report.
+        The int8 hub graph, notes for the report, and what quantizes the same model at other sizes alike.
 
     Raises:
         DataError: No calibration data, or data that does not fit.
@@ -55,13 +56,28 @@ def quantize(
     weighted = [str(node.name) for node, kind in plan.nodes.items() if kind == "weighted"]
     if recipe.weights != "auto" or not weighted:
         chosen = recipe.weights if recipe.weights != "auto" else "per-channel"
-        made = _insert(model, seen, recipe, dict.fromkeys(weighted, chosen == "per-channel"))
+        best = chosen == "per-channel"
+        made = _insert(model, seen, recipe, dict.fromkeys(weighted, best))
     else:
-        made, note = _better(model, seen, recipe, weighted, progress)
+        made, note, best = _better(model, seen, recipe, weighted, progress)
         notes.append(note)
     floats = [node for node in model.graph if node not in plan.nodes and _is_float(node)]
     notes += [f"{node.name} ({node.op_type}) stays float32: no int8 kernel for it" for node in floats]
-    return made, notes
+    return made, notes, partial(_repeat, Calibration(seen.histograms), recipe, best)
+
+
+def _repeat(seen: Calibration, recipe: Recipe, per_channel: bool, model: ir.Model) -> ir.Model:
+    """Quantize the same model at other sizes with the ranges that were seen.
+
+    Raises:
+        ValueError: At these sizes the model has values that calibration did not see.
+    """
+    model = unpack_weights(model)
+    nodes = [str(node.name) for node, kind in quantization(model.graph).nodes.items() if kind == "weighted"]
+    try:
+        return _insert(model, seen, recipe, dict.fromkeys(nodes, per_channel))
+    except KeyError as error:
+        raise ValueError(f"calibration saw no {error} at the default size") from None
 
 
 def _first_part(progress: Progress, fraction: float, phrase: str) -> None:
@@ -112,7 +128,7 @@ def _range(group: Group, seen: Calibration, recipe: Recipe) -> tuple[float, floa
 
 def _better(
     model: ir.Model, seen: Calibration, recipe: Recipe, weighted: list[str], progress: Progress | None
-) -> tuple[ir.Model, str]:
+) -> tuple[ir.Model, str, bool]:
     """Build both weight granularities, run both on the kept calibration batches, and keep the better one."""
     judged = [_before_softmax(value) for value in model.graph.outputs]
     noise: dict[bool, float] = {}
@@ -125,10 +141,11 @@ def _better(
         noise[per_channel] = signal_to_noise(reference, _outputs(made[per_channel], judged, seen))
     best = noise[True] > noise[False] + WORTH
     kind = "per-channel" if best else "per-tensor"
-    return made[best], (
+    note = (
         f"weights: {kind} (signal-to-noise on calibration data: per-channel {noise[True]:.1f} dB, "
         f"per-tensor {noise[False]:.1f} dB)"
     )
+    return made[best], note, best
 
 
 def _before_softmax(value: ir.Value) -> str:

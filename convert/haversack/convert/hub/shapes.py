@@ -44,47 +44,52 @@ def infer(model: ir.Model) -> ir.Model:
     return model
 
 
-def bind_batch(model: ir.Model, size: int = 1, dims: Mapping[str, int] | None = None) -> ir.Model:
-    """Copy a hub graph with its batch, and any other symbolic dimension that is named, fixed.
+def symbols(model: ir.Model) -> dict[str, bool]:
+    """The symbolic dimensions of a graph's inputs by name, in order, and whether each is a batch.
+
+    A batch is the first dimension of an input. A dimension without a name is called after its input and axis, as
+    `x_2`.
+    """
+    found: dict[str, bool] = {}
+    for value in model.graph.inputs:
+        for axis, dim in enumerate(value.shape or ()):
+            if isinstance(dim, ir.SymbolicDim):
+                name = _name(value, axis, dim)
+                found[name] = found.get(name, False) or axis == 0
+    return found
+
+
+def bind(model: ir.Model, sizes: Mapping[str, int]) -> ir.Model:
+    """Copy a hub graph with symbolic dimensions of its inputs fixed.
 
     Args:
         model: A legal hub graph; it is not changed (weights are shared, not copied).
-        size: The size of every input's first dimension where that is symbolic or unknown.
-        dims: Sizes of further symbolic dimensions, by name.
+        sizes: By the names of `symbols`; dimensions that are not named stay symbolic.
 
     Returns:
         The copy, simplified again (shape arithmetic that was symbolic is constant now), with shapes inferred.
 
     Raises:
-        ValueError: A size is below 1, or a name in `dims` is no symbolic dimension of an input.
+        ValueError: A size is below 1, or a name is no symbolic dimension of an input.
     """
     from haversack.convert.hub.passes import simplify
 
-    sizes = dict(dims or {})
-    names = {d.value for x in model.graph.inputs if x.shape for d in x.shape if isinstance(d, ir.SymbolicDim)}
-    if unknown := sorted(set(sizes) - names):
-        raise ValueError(f"the model has no symbolic dimension {unknown[0]!r}; it has {sorted(filter(None, names))}")
-    if bad := [n for n in (size, *sizes.values()) if n < 1]:
-        raise ValueError(f"a dimension is bound to {bad[0]}; it must be at least 1")
-    for value in model.graph.inputs:
-        if value.shape is not None and len(value.shape) and isinstance(value.shape[0], ir.SymbolicDim):
-            name = value.shape[0].value
-            if name is not None:
-                sizes.setdefault(name, size)
+    known = symbols(model)
+    for name, size in sizes.items():
+        if name not in known:
+            has = f"it has {', '.join(known)}" if known else "all its dimensions are fixed"
+            raise ValueError(f"the model has no symbolic dimension {name!r}; {has}")
+        if size < 1:
+            raise ValueError(f"the dimension {name} is bound to {size}; it must be at least 1")
     bound = model.clone()
-    changed = False
-    for value in bound.graph.inputs:
-        if value.shape is None or not len(value.shape):
-            continue
-        old = list(value.shape)
-        new = [
-            sizes.get(dim.value or "", size if axis == 0 else dim) if isinstance(dim, ir.SymbolicDim) else dim
-            for axis, dim in enumerate(old)
-        ]
-        changed = changed or new != old
-        value.shape = ir.Shape(new)
-    if not changed:
+    if not sizes:
         return bound
+    for value in bound.graph.inputs:
+        if value.shape is not None:
+            dims = enumerate(list(value.shape))
+            value.shape = ir.Shape(
+                [sizes.get(_name(value, n, d), d) if isinstance(d, ir.SymbolicDim) else d for n, d in dims]
+            )
     for value in _computed(bound):
         if value.shape is not None:
             value.shape = ir.Shape(
@@ -92,6 +97,26 @@ def bind_batch(model: ir.Model, size: int = 1, dims: Mapping[str, int] | None = 
             )
     infer(bound)
     return simplify(bound)
+
+
+def bind_batch(model: ir.Model, size: int = 1, dims: Mapping[str, int] | None = None) -> ir.Model:
+    """Copy a hub graph with its batch, and any other symbolic dimension that is named, fixed; see `bind`.
+
+    Args:
+        model: A legal hub graph; it is not changed.
+        size: The size of every input's first dimension where that is symbolic or unknown.
+        dims: Sizes of further symbolic dimensions, by name.
+
+    Raises:
+        ValueError: A size is below 1, or a name in `dims` is no symbolic dimension of an input.
+    """
+    if size < 1:
+        raise ValueError(f"the batch is bound to {size}; it must be at least 1")
+    return bind(model, {**{name: size for name, batch in symbols(model).items() if batch}, **(dims or {})})
+
+
+def _name(value: ir.Value, axis: int, dim: ir.SymbolicDim) -> str:
+    return dim.value or f"{value.name}_{axis}"
 
 
 def is_static(value: ir.Value) -> bool:

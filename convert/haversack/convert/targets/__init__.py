@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import onnx_ir as ir
 
 from haversack.convert.errors import Blocker, UsageError
+
+if TYPE_CHECKING:
+    from haversack.convert.resizing import Resizing
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Options:
         deployment_target: The oldest system a Core ML package must run on: `iOS16`, `iOS17` or `iOS18`.
         float32_nodes: Names of hub nodes that compute in float32 in a float16 Core ML package (`fp16`): those that
             verification found to overflow or to lose the result.
+        resizing: Other sizes of a model with symbolic dimensions; None where all are fixed.
         ort_format: Also write the `.ort` flatbuffer and its operator config beside the `.onnx` (target `onnx`).
     """
 
@@ -29,6 +33,7 @@ class Options:
     io_dtype: Literal["float32", "int8"] = "float32"
     deployment_target: str | None = None
     float32_nodes: frozenset[str] = frozenset()
+    resizing: Resizing | None = None
     ort_format: bool = True
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +12,7 @@ from haversack.convert.compress import is_quantized
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
 from haversack.convert.errors import UsageError
 from haversack.convert.names import target_of
-from haversack.convert.pipeline import STATIC_TARGETS, Data, Work, checked_recipe
+from haversack.convert.pipeline import RESIZABLE_TARGETS, STATIC_TARGETS, Data, Work, checked_recipe
 from haversack.convert.publish import private_folder, size
 from haversack.convert.report import Checked
 from haversack.convert.targets import Layer, Options, open_target
@@ -33,6 +35,7 @@ def verify_artifact(
     io_layout: Literal["keep", "channels-last"] = "keep",
     io_dtype: Literal["float32", "int8"] = "float32",
     deployment_target: str | None = None,
+    dims: Mapping[str, int] | None = None,
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
     isolate: bool = False,
@@ -49,6 +52,7 @@ def verify_artifact(
         preprocess: How images in DATA become inputs.
         io_layout: As it was made.
         io_dtype: As it was made.
+        dims: Sizes of symbolic dimensions that were fixed when it was made, by name.
         deployment_target: As it was made.
         ranges: As it was made.
         weights: As it was made.
@@ -66,7 +70,7 @@ def verify_artifact(
         return isolated.verify(
             artifact, against, progress=progress, inputs=inputs, compress=compress, calibration=calibration,
             preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target,
-            ranges=ranges, weights=weights,
+            dims=dict(dims or {}), ranges=ranges, weights=weights,
         )  # fmt: skip
     say = progress or silent
     if artifact.suffix not in ENGINES:
@@ -75,11 +79,14 @@ def verify_artifact(
     options = Options(io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target)
     recipe = checked_recipe(compress, ranges, weights, calibrated=calibration is not None)
     say(0.0, f"reading {against.name}")
-    work = Work.begin(against, preprocess)
+    work = Work.begin(against, preprocess, dims)
     work.calibration = work.open(calibration)
     samples = work.samples(inputs if inputs is not None else calibration)
     say(0.2, "preparing")
-    model = work.compressed(recipe, static=target in STATIC_TARGETS).model
+    compressed = work.compressed(recipe, static=target in STATIC_TARGETS)
+    model = compressed.model
+    if target in RESIZABLE_TARGETS:
+        options = dataclasses.replace(options, resizing=work.resizing(compressed))
     reference = work.reference(samples, progress)
     promise = contract(compress, quantized=is_quantized(work.bound))
     outputs = None

@@ -64,6 +64,7 @@ class Edges:
         inputs: How each input of the model lies in it.
         outputs: How each output does.
         graph_outputs: The outputs in the compressed hub graph.
+        resized: Inputs of another size than the default at which it was verified too; None of a static artifact.
 
     Args:
         engine: The opened artifact.
@@ -76,6 +77,7 @@ class Edges:
 
     def __init__(self, engine: Engine, model: ir.Model, options: Options):
         self.engine = engine
+        self.resized: Mapping[str, Array] | None = None
         graph = model.graph
         self.graph_outputs = tuple(graph.outputs)
         self.inputs = _edges("input", list(graph.inputs), engine.inputs, options, _input_scale)

@@ -106,6 +106,9 @@ def judge(
 
         where = first_diverging(subject, edges, reference.samples.spread(LAYER_SAMPLES))
         raise VerificationError(f"{label}: {failure}; {where}")
+    from haversack.convert.verify.resized import judge_resized
+
+    resized = judge_resized(subject, edges, reference.samples)
     scores = reference.scores
     total = len(reference.source[scores]) if scores else 0
     flips = changed(reference.source[scores], outputs[scores]) if scores else None
@@ -118,7 +121,7 @@ def judge(
         by=executed_by(engine),
         label=REFERENCE_EVALUATED if engine.emulated else "",
         against=subject.contract.against,
-        inputs=reference.samples.description,
+        inputs=", ".join(filter(None, (reference.samples.description, resized))),
         samples=len(reference.samples),
         outputs=errors,
         to_source=to_source,

@@ -1,5 +1,6 @@
 """The TFLite target: hub graph → `.tflite`, written directly, run by LiteRT.
 
+resize_at_run_time.py  the driver over several sizes; symbolic.py one graph for all of them
 lower.py     the driver: layout, quantized view, one lowering a node
 layout.py    channels-first to channels-last, as one exact optimisation
 ops/         the lowerings, a family a file
@@ -35,8 +36,16 @@ class TFLite:
     def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:  # noqa: ARG002
         """Every reason why `model`, compressed by `recipe`, cannot be lowered; empty means it can."""
         from haversack.convert.targets.tflite.lower import lower
+        from haversack.convert.targets.tflite.resize_at_run_time import lowered_for_all
 
-        return lower(model, options).blockers
+        blockers = lower(model, options).blockers
+        if blockers or options.resizing is None or not options.resizing.others:
+            return blockers
+        try:
+            lowered_for_all(model, options)
+        except UnsupportedError as error:
+            return list(error.blockers)
+        return []
 
     def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:  # noqa: ARG002
         """Lower the compressed hub graph `model` and write the artifact at `path`; `model` is not changed.
@@ -45,15 +54,11 @@ class TFLite:
             UnsupportedError: The target cannot hold the model; nothing was written.
         """
         from haversack.convert.targets.tflite import runtimes
-        from haversack.convert.targets.tflite.fuse import fuse
         from haversack.convert.targets.tflite.layers import layers
-        from haversack.convert.targets.tflite.lower import lower
+        from haversack.convert.targets.tflite.resize_at_run_time import lowered_for_all
         from haversack.convert.targets.tflite.write import write
 
-        lowered = lower(model, options)
-        if lowered.blockers:
-            raise UnsupportedError(self.name, lowered.blockers)
-        fuse(lowered.graph)
+        lowered = lowered_for_all(model, options)
         index, _ = write(lowered.graph, path)
         return Written(
             path,

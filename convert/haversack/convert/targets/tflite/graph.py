@@ -54,6 +54,7 @@ class Tensor:
         data: The value of a constant, None for an activation.
         quantization: Where given, the integers stand for float32 numbers.
         widened: A float16 constant that stands for its float32 value.
+        free: Axes of a model input or output whose size may be changed at run time.
     """
 
     shape: tuple[int, ...]
@@ -61,6 +62,7 @@ class Tensor:
     data: Array | None = None
     quantization: Quantization | None = None
     widened: bool = False
+    free: tuple[int, ...] = ()
 
     @property
     def nominal(self) -> str:
@@ -138,11 +140,13 @@ class Graph:
         inputs: Tensors by the model's names, in order; those of a subgraph have the name "".
         outputs: Tensors by the model's names, in order; one tensor may carry two names.
         operators: In execution order.
+        sizes_vary: Whether it must serve other sizes of the axes that windows slide along.
     """
 
     inputs: list[tuple[str, Tensor]] = field(default_factory=list)
     outputs: list[tuple[str, Tensor]] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)
+    sizes_vary: bool = False
 
     def graphs(self) -> list[Graph]:
         """This graph and every subgraph inside it, in the order in which the file numbers them."""

@@ -45,8 +45,14 @@ class Lowered:
     blockers: list[Blocker] = field(default_factory=list)
 
 
-def lower(model: ir.Model, options: Options) -> Lowered:
-    """Lower a compressed hub graph with static shapes; `model` is not changed."""
+def lower(model: ir.Model, options: Options, *, sizes_vary: bool = False) -> Lowered:
+    """Lower a compressed hub graph with static shapes; `model` is not changed.
+
+    Args:
+        model: The graph.
+        options: What the user asked for.
+        sizes_vary: Choose no operator that is right at these sizes alone of the axes that windows slide along.
+    """
     LOWERINGS.load()
     model, blockers = bound_rows(model)
     model, unsaid = restate.restated(model, restate.OPERATORS)
@@ -55,7 +61,9 @@ def lower(model: ir.Model, options: Options) -> Lowered:
         told = {blocker.node for blocker in blockers}
         blockers += [blocker for blocker in _unknown_operators(model) if blocker.node not in told]
         return Lowered(Graph(), blockers=blockers)
-    return _Driver(assign(model, options.io_layout), options).run()
+    builder = Builder()
+    builder.sizes_vary = sizes_vary
+    return _Driver(assign(model, options.io_layout), options, builder).run()
 
 
 def _unknown_operators(model: ir.Model) -> list[Blocker]:
@@ -86,12 +94,12 @@ def _static_blockers(model: ir.Model) -> list[Blocker]:
 
 
 class _Driver:
-    def __init__(self, layout: Layout, options: Options, builder: Builder | None = None):
+    def __init__(self, layout: Layout, options: Options, builder: Builder):
         self.layout, self.options = layout, options
         self.graph = layout.model.graph
-        self.b = builder or Builder()
+        self.b = builder
         self.values: dict[ir.Value, Tensor] = {}
-        self.lowered = Lowered(Graph())
+        self.lowered = Lowered(Graph(sizes_vary=builder.sizes_vary))
         self.hub_values: dict[str, Place] = {}
         for name, place in layout.places.items():
             if not name.endswith((PADDED, restate.INTERNAL)):

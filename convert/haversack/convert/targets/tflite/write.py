@@ -174,6 +174,9 @@ class _Writer:
             slots.append(_offset(3, self._string(name)))
         if tensor.quantization is not None:
             slots.append(_offset(4, self._quantization(tensor.quantization)))
+        if tensor.free:
+            signature = [-1 if axis in tensor.free else size for axis, size in enumerate(tensor.shape)]
+            slots.append(_offset(7, self._ints(signature)))
         slots.append((8, "Bool", not tensor.shape, False))  # has_rank tells a scalar from an unranked tensor
         return self._table(slots)
 

@@ -150,7 +150,8 @@ def _planes(b: Builder, code: str, x: Tensor, window: Window, edges: Edges) -> T
         lifted = steps.reshape(b, x, (x.shape[0], 1, *x.shape[1:]))
         y = _planes(b, code, lifted, window.prepend_axis(), [(0, 0), *edges])
         return steps.reshape(b, y, (y.shape[0], *y.shape[2:]))
-    padding = SAME if any(map(any, edges)) and _is_same(window, x.shape[1:-1], edges) else VALID
+    fixed = not (b.sizes_vary and window.strided)
+    padding = SAME if any(map(any, edges)) and fixed and _is_same(window, x.shape[1:-1], edges) else VALID
     if padding == VALID:
         x = _lowest(b, x, edges)
         out = [(n - k) // s + 1 for n, k, s in zip(x.shape[1:3], window.kernel, window.strides, strict=True)]
@@ -170,7 +171,7 @@ def _lowest(b: Builder, x: Tensor, edges: Edges) -> Tensor:
         shape = [n + before + after for n, (before, after) in zip(x.shape, pads, strict=True)]
         lowest = Tensor((), "int8", np.array(-128, np.int8), x.quantization)
         return b.op("PADV2", [x, b.const(np.array(pads, np.int32)), lowest], shape)
-    return steps.pad(b, x, pads, -np.inf)
+    return steps.pad(b, x, pads, -np.inf if x.nominal.startswith("float") else np.iinfo(x.nominal).min)
 
 
 def _by_taps(b: Builder, code: str, x: Tensor, window: Window, edges: Edges) -> Tensor:
@@ -207,7 +208,7 @@ LOWERINGS.table(_global, {"GlobalMaxPool": "REDUCE_MAX"})
 def global_average_pool(b: Builder, x: Tensor) -> Tensor:
     """AVERAGE_POOL_2D over all of the plane where input and output share a scale, else MEAN."""
     same = b.mode != "integer" or (x.quantization is not None and x.quantization.same(b.result.quantization))
-    if len(x.shape) == 4 and same:
+    if len(x.shape) == 4 and same and not b.sizes_vary:
         size = x.shape[1:3]
         return _planes(b, "AVERAGE_POOL_2D", x, Window.of(size, size, ()), [(0, 0), (0, 0)])
     return steps.reduce(b, "MEAN", x, range(1, len(x.shape) - 1))

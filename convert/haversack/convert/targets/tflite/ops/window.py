@@ -31,6 +31,11 @@ class Window:
         """Elements from the first tap to the last."""
         return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
 
+    @property
+    def strided(self) -> bool:
+        """Whether windows skip elements, so that TFLite's SAME pads one size otherwise than the next."""
+        return max(self.strides) > 1
+
     def prepend_axis(self) -> Window:
         """The same window with an axis of size 1 before the others."""
         return Window((1, *self.kernel), (1, *self.strides), (1, *self.dilations))

@@ -1,0 +1,202 @@
+"""The same model at other sizes of its symbolic dimensions: which sizes a target looks at, and the graph at each.
+
+A target that writes one file for many sizes (`targets/tflite/symbolic.py`) compares what it makes of the model at a few
+of them. What is true there should be true everywhere, so the sizes are neither equal to other numbers of the graph nor
+alike among themselves: prime batches, and other dimensions both odd and even wherever the model itself takes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from haversack.convert.errors import Blocker
+from haversack.convert.hub.shapes import bind, symbols
+from haversack.runtimes.engines import Array
+
+BATCHES = ((1, 7, 13, 19), (1, 11, 17, 23), (1, 29, 31, 37))
+"""Sizes of the first, second and third batch: the default, then those to look at."""
+
+VERIFIED_BATCH = 3
+"""Size of the batch at which verification runs a resizable artifact too."""
+
+LADDER = (
+    (1, (32, 37, 43, 60, 51)),
+    (1, (8, 5, 11, 14, 9)),
+    (2, (8, 9, 11, 14, 13)),
+    (4, (8, 9, 11, 14, 13)),
+    (8, (4, 5, 7, 10, 9)),
+    (16, (2, 3, 5, 6, 7)),
+    (32, (2, 3, 5, 6, 7)),
+)
+"""A step and multiples of it: the default, three sizes to look at, and one to verify at. The first rung on which the
+model runs is taken: a U-Net of four levels takes multiples of 16, and a table of 16 positions no more than 16."""
+
+Sizes = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Symbolic dimensions that stay free together.
+
+    Attributes:
+        points: Sizes of all symbolic dimensions: what to look at, the first to be written.
+        default: The sizes that the artifact has until it is resized; as `points[0]`, but for the batch.
+        spatial: Whether windows may slide along axes that are free.
+        free: What the user should know of the free dimensions.
+        fixed: The batches that are fixed.
+    """
+
+    points: tuple[dict[str, int], ...]
+    default: dict[str, int]
+    spatial: bool
+    free: str
+    fixed: tuple[str, ...] = ()
+
+    def at_default(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """A tensor's shape at the default batch, from those at `points`: sizes are linear in the batch."""
+        name = next((name for name, size in self.points[0].items() if size != self.default[name]), None)
+        if name is None or len(shapes) < 2:
+            return shapes[0]
+        here, there, default = self.points[0][name], self.points[1][name], self.default[name]
+        rows = zip(shapes[0], shapes[1], strict=True)
+        return tuple(a + (b - a) * (default - here) // (there - here) for a, b in rows)
+
+    def notes(self, blockers: Sequence[Blocker]) -> list[str]:
+        """What is free, and what is not, for the blockers of the attempt to free it."""
+        return [f"Resizable at run time: {self.free}.", *(_fixed(self.fixed, blockers) if self.fixed else ())]
+
+
+def _fixed(names: Sequence[str], blockers: Sequence[Blocker]) -> list[str]:
+    why = blockers[0]
+    return [f"The batch ({', '.join(names)}) is fixed at 1: {why.node} ({why.op}): {why.reason}."]
+
+
+@dataclass(frozen=True)
+class Resizing:
+    """A model with symbolic dimensions, at sizes of one's choice.
+
+    Attributes:
+        model: The hub graph before the recipe.
+        default: Sizes of all symbolic dimensions in the graph that is lowered.
+        batches: Names of those that are the first dimension of an input.
+        points: Further sizes that the model takes; the last is kept for verification.
+        repeat: Compresses another binding of the model as the graph that is lowered was.
+    """
+
+    model: ir.Model
+    default: dict[str, int]
+    batches: tuple[str, ...]
+    points: tuple[dict[str, int], ...]
+    repeat: Callable[[ir.Model], ir.Model]
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Names of the symbolic dimensions that are no batch."""
+        return tuple(name for name in self.default if name not in self.batches)
+
+    def at(self, sizes: Sizes) -> ir.Model:
+        """The compressed hub graph with every symbolic dimension bound.
+
+        Raises:
+            ValueError: The graph cannot be bound at these sizes.
+        """
+        return self.repeat(bind(self.model, sizes))
+
+    def attempts(self) -> Iterator[Attempt]:
+        """What may stay free, most first: every dimension alone; all batches alike; all but the batches.
+
+        At a batch of 1 some transposes are reshapes, so where only batches are free the default is not looked at again.
+        """
+        points, others, batches = (self.default, *self.points[:-1]), self.others, self.batches
+        every = ", ".join(self.default)
+        if others:
+            yield Attempt(points, self.default, False, every)
+            yield Attempt(points, self.default, True, every)
+        elif len(batches) == 1:
+            yield Attempt(points[:3], self.default, False, every)
+            yield Attempt(points[1:], self.default, False, every)
+        else:
+            yield Attempt(points, self.default, False, every)
+        if len(batches) > 1:
+            alike = f"{every}, with {' and '.join(batches)} alike"
+            tied = tuple({**p, **dict.fromkeys(batches, p[batches[0]])} for p in points)
+            yield Attempt(tied, self.default, False, alike)
+            yield Attempt(tied, self.default, True, alike) if others else Attempt(tied[1:], self.default, False, alike)
+        if batches and others:
+            once = tuple({**p, **dict.fromkeys(batches, 1)} for p in points)
+            for spatial in (False, True):
+                yield Attempt(once, self.default, spatial, ", ".join(others), batches)
+
+    def fixed(self, blockers: Sequence[Blocker]) -> list[str]:
+        """The note that says why the batch is not free."""
+        return _fixed(self.batches, blockers)
+
+    def weights(self) -> list[Array]:
+        """The constants of the model before anything was bound, largest first."""
+        held = [v.const_value.numpy() for v in self.model.graph.initializers.values() if v.const_value is not None]
+        return sorted(held, key=lambda array: -array.size)
+
+
+def sizes_of(model: ir.Model, wanted: Sizes) -> tuple[dict[str, int], tuple[dict[str, int], ...]]:
+    """The default sizes of a graph's symbolic dimensions, and those to look at beside them.
+
+    Args:
+        model: The hub graph.
+        wanted: Default sizes that are given, such as those of the user's data.
+    """
+    names = symbols(model)
+    batches = [name for name, batch in names.items() if batch]
+    others = [name for name in names if name not in batches]
+    taken = {d for v in (*model.graph.inputs, *(o for n in model.graph for o in n.outputs)) for d in v.shape or ()}
+    batch_rows = [
+        {name: BATCHES[min(place, 2)][column] for place, name in enumerate(batches)} for column in range(4)
+    ] + [dict.fromkeys(batches, VERIFIED_BATCH)]
+    found: list[dict[str, int]] = []
+    for step, multiples in LADDER if others else LADDER[:1]:
+        found = []
+        for column, multiple in enumerate(multiples):
+            row = dict(batch_rows[column])
+            for place, name in enumerate(others):
+                size = multiple + (1 + column % 3) * place
+                while column and (step * size in taken or step * size in row.values()):
+                    size += 2
+                row[name] = step * size
+            found.append({name: row[name] for name in names})
+        found[0] = {**found[0], **wanted}
+        if not others or all(_runs(model, row) for row in found):
+            break
+    return found[0], tuple(found[1:])
+
+
+def _runs(model: ir.Model, sizes: Sizes) -> bool:
+    """Whether the model itself takes these sizes."""
+    from haversack.convert.hub.evaluate import Evaluator
+
+    try:
+        Evaluator(model).run(blank(model, sizes))
+    except Exception:  # onnxruntime's own classes, which share no base
+        return False
+    return True
+
+
+def blank(model: ir.Model, sizes: Sizes) -> dict[str, Array]:
+    """Inputs of zeros of the given sizes."""
+    feeds = {}
+    for value in bound_inputs(model, sizes):
+        assert value[2] is not None
+        feeds[value[0]] = np.zeros(value[1], value[2].numpy())
+    return feeds
+
+
+def bound_inputs(model: ir.Model, sizes: Sizes) -> list[tuple[str, tuple[int, ...], ir.DataType | None]]:
+    """Name, shape at the given sizes and element type of each input."""
+    rows = []
+    for value in model.graph.inputs:
+        dims = enumerate(value.shape or ())
+        shape = tuple(d if isinstance(d, int) else sizes[d.value or f"{value.name}_{n}"] for n, d in dims)
+        rows.append((value.name or "", shape, value.dtype))
+    return rows

@@ -1,0 +1,80 @@
+"""Lowering a graph so that its inputs can be resized at run time: which dimensions stay free, and why others do not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from haversack.convert.errors import Blocker, UnsupportedError
+from haversack.convert.targets import Options
+from haversack.convert.targets.tflite.fuse import fuse
+from haversack.convert.targets.tflite.lower import Lowered, lower
+from haversack.convert.targets.tflite.symbolic import OTHER_OPERATORS, Merge
+
+if TYPE_CHECKING:
+    from haversack.convert.resizing import Attempt
+
+FAILURES = (ArithmeticError, AssertionError, LookupError, ValueError)
+"""What is raised of a graph that cannot be bound or lowered at a size at which none of its constants fits."""
+
+
+def lowered_once(model: ir.Model, options: Options, *, sizes_vary: bool = False) -> Lowered:
+    """Lower and fuse a graph with static shapes.
+
+    Raises:
+        UnsupportedError: The target cannot hold it.
+    """
+    lowered = lower(model, options, sizes_vary=sizes_vary)
+    if lowered.blockers:
+        raise UnsupportedError("tflite", lowered.blockers)
+    fuse(lowered.graph)
+    return lowered
+
+
+def lowered_for_all(model: ir.Model, options: Options) -> Lowered:
+    """Lower and fuse a graph so that it takes the other sizes in `options.resizing` too, as far as that goes.
+
+    A batch that cannot stay free is fixed at 1, and a note says why; another dimension is refused.
+
+    Raises:
+        UnsupportedError: The target cannot hold the graph, or a dimension that is no batch cannot stay free.
+    """
+    given, resizing = lowered_once(model, options), options.resizing
+    if resizing is None:
+        return given
+    first: list[Blocker] = []
+    for attempt in resizing.attempts():
+        if attempt.points[0] != resizing.default and first[0].reason != OTHER_OPERATORS:
+            continue  # this is for what is special at the default size, and that is not
+        found = _merged(attempt, model, options)
+        if isinstance(found, Lowered):
+            found.notes += attempt.notes(first)
+            return found
+        first = first or found
+    if resizing.others:
+        raise UnsupportedError("tflite", first)
+    given.notes += resizing.fixed(first)
+    return given
+
+
+def _merged(attempt: Attempt, model: ir.Model, options: Options) -> Lowered | list[Blocker]:
+    """One graph for the points of an attempt, or why there is none."""
+    resizing = options.resizing
+    assert resizing is not None
+    try:
+        here = model if attempt.points[0] == resizing.default else resizing.at(attempt.points[0])
+        made = lowered_once(here, options, sizes_vary=attempt.spatial)
+        merge = Merge(made.graph)
+        models = (resizing.at(point) for point in attempt.points[1:])
+        graphs = (lowered_once(other, options, sizes_vary=attempt.spatial).graph for other in models)
+        if all(merge.add(graph) for graph in graphs):
+            merge.rewrite(resizing.weights())
+            for tensor in made.graph.tensors():
+                tensor.shape = attempt.at_default(merge.shapes.get(id(tensor), [tensor.shape]))
+        return merge.blockers or made
+    except UnsupportedError as error:
+        return list(error.blockers)
+    except FAILURES as error:
+        reason = f"it cannot be lowered at other sizes ({error})"
+        return [Blocker("", "graph", reason, "fix the size with --dim NAME=SIZE")]
