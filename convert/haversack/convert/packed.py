@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from haversack.convert.report import Variant
@@ -16,9 +18,14 @@ class Made:
     Attributes:
         variant: What is reported.
         written: What the target wrote.
-        edges: The artifact, opened.
+        opened: Opens the artifact; called once, and only where `edges` is asked for.
     """
 
     variant: Variant
     written: Written
-    edges: Edges
+    opened: Callable[[], Edges]
+
+    @functools.cached_property
+    def edges(self) -> Edges:
+        """The artifact, opened."""
+        return self.opened()

@@ -395,7 +395,7 @@ def make(
     written = target.write(compressed.model, recipe.name, path, options)
     variant = describe(target, recipe, written, compressed)
     if samples is None:
-        return Made(variant, written, Edges(open_engine(written.path), compressed.model, options))
+        return Made(variant, written, lambda: Edges(open_engine(written.path), compressed.model, options))
     return verified(work, target, recipe, written, options, samples, variant, progress)
 
 
@@ -453,7 +453,7 @@ def verified(
             judge(dataclasses.replace(subject, path=companion, layers=()), reference, outputs)
     notes = (*variant.notes, *reference.notes)
     measured = dataclasses.replace(variant, verification=judged.verification, accuracy=judged.accuracy, notes=notes)
-    return Made(measured, written, judged.edges)
+    return Made(measured, written, lambda: judged.edges)
 
 
 def gzip_size(path: Path) -> int | None:

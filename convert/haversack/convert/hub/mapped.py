@@ -5,7 +5,12 @@ from __future__ import annotations
 import mmap
 from pathlib import Path
 
+import onnx_ir as ir
+
 from haversack.runtimes.engines import Array
+
+LARGE_BYTES = 1 << 30
+"""From this size on a model's weights are not held in a second form only to run faster."""
 
 
 class Mapped:
@@ -28,8 +33,30 @@ class Mapped:
 
 def release(array: Array) -> None:
     """Give the memory of a mapped file back, if `array` is a view of one; the next access reads it again."""
+    _give_back(_mapping(array))
+
+
+def release_weights(model: ir.Model) -> None:
+    """Do so for every weight of a hub graph."""
+    tensors = [value.const_value for graph in model.graphs() for value in graph.initializers.values()]
+    mappings = [_mapping(tensor.numpy()) for tensor in tensors if isinstance(tensor, ir.Tensor)]
+    for mapping in {id(each): each for each in mappings}.values():
+        _give_back(mapping)
+
+
+def weight_bytes(model: ir.Model) -> int:
+    """How much the weights of a hub graph take together."""
+    tensors = [value.const_value for graph in model.graphs() for value in graph.initializers.values()]
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+
+def _mapping(array: Array) -> mmap.mmap | None:
     base: object = array
     while base is not None and not isinstance(base, mmap.mmap):
         base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
-    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
+    return base
+
+
+def _give_back(mapping: mmap.mmap | None) -> None:
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)

@@ -21,7 +21,9 @@ from haversack.runtimes.engines import Array
 from haversack.runtimes.errors import EngineError
 
 
-def open_original(path: Path, format: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> tuple[Run, str]:
+def open_original(
+    path: Path, format: str, inputs: tuple[str, ...], outputs: tuple[str, ...], *, large: bool = False
+) -> tuple[Run, str]:
     """Open the source file.
 
     Args:
@@ -29,6 +31,7 @@ def open_original(path: Path, format: str, inputs: tuple[str, ...], outputs: tup
         format: As `sources.read` found it.
         inputs: The model's input names, in order.
         outputs: The model's output names, in order.
+        large: Its weights should not be held a second time, packed for speed.
 
     Returns:
         A function from one sample to the outputs under the model's names, and what runs it.
@@ -40,7 +43,7 @@ def open_original(path: Path, format: str, inputs: tuple[str, ...], outputs: tup
         from haversack.runtimes.engines.onnxruntime import open_artifact as open_onnx
 
         try:
-            session = open_onnx(path, optimize=False)
+            session = open_onnx(path, optimize=False, prepack=not large)
         except EngineError:
             # A file written by a newer onnx than onnxruntime knows is often refused for its version number alone.
             session = open_onnx(_older(path), optimize=False)

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from haversack.convert.errors import DataError, VerificationError
 from haversack.convert.hub.evaluate import Evaluator
+from haversack.convert.hub.mapped import LARGE_BYTES, release_weights, weight_bytes
 from haversack.convert.sources import Source
 from haversack.convert.verify.compare import output_errors
 from haversack.convert.verify.contract import FLOAT32
@@ -69,11 +70,13 @@ def refer(path: Path, source: Source, model: ir.Model, samples: Samples, progres
     inputs = tuple(value.name or "" for value in model.graph.inputs)
     outputs = tuple(value.name or "" for value in model.graph.outputs)
     read = run_all(Evaluator(model).run, samples, progress, "running the model as read")
+    release_weights(model)
     scores = class_scores(model, read, labelled=samples.labels is not None)
     labels = _check_labels(samples, None if scores is None else read[scores])
     nothing = mute(model, read, len(samples))
     try:
-        run, by = open_original(path, source.format, inputs, outputs)
+        large = weight_bytes(model) > LARGE_BYTES
+        run, by = open_original(path, source.format, inputs, outputs, large=large)
     except EngineError as error:
         note = f"its own runtime cannot open the source, so the model as read is the reference: {error}"
         return Reference(samples, read, "the model as read", scores, (note, *labels), nothing)

@@ -65,7 +65,12 @@ class OnnxruntimeEngine:
 
 
 def open_artifact(
-    path: str | Path | bytes, *, threads: int = 1, optimize: bool = True, label: str | None = None
+    path: str | Path | bytes,
+    *,
+    threads: int = 1,
+    optimize: bool = True,
+    prepack: bool = True,
+    label: str | None = None,
 ) -> OnnxruntimeEngine:
     """Load a `.onnx` or `.ort` model.
 
@@ -73,6 +78,7 @@ def open_artifact(
         path: The file, or its bytes (then without external data).
         threads: How many CPU threads one call may use.
         optimize: False executes the graph as it is written, without fusion or constant folding.
+        prepack: False holds no second copy of the weights, packed for the kernels; slower.
         label: What messages call it; by default the file's name.
 
     Raises:
@@ -87,6 +93,8 @@ def open_artifact(
     options.log_severity_level = 4  # fatal: everything else also arrives as an exception
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    if not prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     with quiet_stderr():
         try:
             session = onnxruntime.InferenceSession(

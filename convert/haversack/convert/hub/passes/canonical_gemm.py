@@ -86,7 +86,7 @@ def _transposed(before: ir.Node, weights: ir.Value) -> ir.Value:
     array = constant(weights)
     if array is not None:
         assert before.graph is not None
-        return initializer(before.graph, f"{weights.name}_transposed", np.ascontiguousarray(array.T), weights.dtype)
+        return initializer(before.graph, f"{weights.name}_transposed", array.T, weights.dtype)
     shape = ir.Shape(list(weights.shape)[::-1]) if weights.shape is not None else None
     turned = insert(before, "Transpose", [weights], f"{weights.name}_transposed", like=weights, perm=[1, 0])
     turned.shape = shape

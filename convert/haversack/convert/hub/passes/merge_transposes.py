@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.hub.passes.rewriting import constant, initializer, is_constant, nodes
@@ -68,9 +67,7 @@ def _transpose_stored(node: ir.Node, form: ir.Node) -> bool:
             axis = form.attributes.get_int("axis", 1) % array.ndim
             attributes["axis"] = ir.AttrInt64("axis", permutation.index(axis))
     assert node.graph is not None
-    turned = initializer(
-        node.graph, f"{stored.name}_transposed", np.ascontiguousarray(array.transpose(permutation)), stored.dtype
-    )
+    turned = initializer(node.graph, f"{stored.name}_transposed", array.transpose(permutation), stored.dtype)
     new = ir.node(form.op_type, [turned, *rest], name=node.name)
     new.attributes.update(attributes)
     old, result = node.outputs[0], new.outputs[0]

@@ -12,6 +12,9 @@ from haversack.runtimes.engines import Array
 WEIGHT_FORMS = frozenset({"DequantizeLinear", "Cast"})
 """Operators that turn a stored weight into the values that are computed with."""
 
+VIEWED_BYTES = 1 << 20
+"""From this size on an initializer may be a view of another, in another order."""
+
 
 def nodes(model: ir.Model, *ops: str) -> Iterator[ir.Node]:
     """The nodes of the default domain with an operator among `ops` (all operators where none is given).
@@ -90,8 +93,11 @@ def initializer(graph: ir.Graph, name: str, array: Array, dtype: ir.DataType | N
     while free in graph.initializers:
         count += 1
         free = f"{name}_{count}"
-    # A view of a larger array would keep it alive, and serialization wants the elements in order.
-    tensor = ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), dtype=dtype, name=free)
+    # A view would keep the array alive that it is a part of; of a large weight it saves a copy, and what writes the
+    # elements puts them in order.
+    if array.nbytes < VIEWED_BYTES or 0 in array.strides:
+        array = np.ascontiguousarray(array).reshape(array.shape)
+    tensor = ir.Tensor(array, dtype=dtype, name=free)
     value = ir.Value(name=free, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value

@@ -75,7 +75,7 @@ class Constants:
         if array is not None:
             moved = array.reshape(full).transpose(placed.perm).reshape(stored)
             name = self._name(f"{value.name}_channels_last")
-            tensor = ir.Tensor(moved.copy(), dtype=value.dtype, name=name)
+            tensor = ir.Tensor(moved, dtype=value.dtype, name=name)
             result = ir.Value(name=name, shape=ir.Shape(stored), type=value.type, const_value=tensor)
             self._graph.register_initializer(result)
         else:
