@@ -110,7 +110,8 @@ class Bench:
         written = self.write(model, recipe, **options)
         engine = open_engine(written.path)
         feeds = {
-            spec.name: array.astype(spec.dtype) for spec, array in zip(engine.inputs, inputs.values(), strict=True)
+            spec.name: array.astype(spec.dtype).reshape(array.shape or (1,))  # Core ML has no scalar inputs
+            for spec, array in zip(engine.inputs, inputs.values(), strict=True)
         }
         actual = engine.run(feeds)
         if wanted is not None:
@@ -118,7 +119,7 @@ class Bench:
         else:
             oracle = ReferenceEvaluator(model).run(None, dict(inputs)) if reference else expected(model, inputs)
         for spec, right in zip(engine.outputs, oracle, strict=True):
-            assert relative(actual[spec.name], right) <= tolerance, spec.name
+            assert relative(actual[spec.name], right.reshape(right.shape or (1,))) <= tolerance, spec.name
         return written
 
 

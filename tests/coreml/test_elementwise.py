@@ -93,13 +93,31 @@ def test_float_remainder(bench) -> None:
     bench.agree([make_node("Mod", ["x", "z"], ["y"], fmod=1)], {"x": x, "z": z})
 
 
-def test_arithmetic_on_narrow_integers_is_refused(bench, build) -> None:
-    """uint8 200 + 100 is 44 in ONNX and would be 300 in Core ML."""
-    x = np.array([200], np.uint8)
-    model = build([make_node("Add", ["x", "x"], ["y"])], {"x": x}, ["y"])
-    (blocker,) = bench.blockers(model)
-    assert "Add_0" in blocker
-    assert "wraps" in blocker
+NARROW = ("int8", "uint8", "int16", "uint16")
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Neg", "Abs"])
+def test_arithmetic_on_narrow_integers_wraps(bench, op: str, dtype: str) -> None:
+    """As NumPy's does: uint8 200 + 100 is 44."""
+    limits = np.iinfo(dtype)
+    x = np.array([limits.max, limits.min, limits.max - 1, 7, limits.min, limits.max], dtype)
+    y = np.array([limits.max, 3, 100, 2, 1, 1], dtype)
+    function = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Neg": np.negative, "Abs": np.abs}.get(op)
+    if op == "Div":
+        wanted = (np.trunc(x.astype(np.float64) / y)).astype(dtype)
+    else:
+        wanted = function(x) if op in ("Neg", "Abs") else function(x, y)
+    feeds = {"x": x} if op in ("Neg", "Abs") else {"x": x, "y2": y}
+    node = make_node(op, list(feeds), ["y"])
+    bench.agree([node], feeds, wanted={"y": wanted}, tolerance=0)
+
+
+def test_integer_powers(bench) -> None:
+    x = np.array([2, -3, 0, 0, -1, 1, -1, 5, 7, 46340], np.int32)
+    y = np.array([30, 5, 0, 64, 65, 10**6, 10**6, 13, 0, 2], np.int32)
+    wanted = np.array([2**30, -243, 1, 0, -1, 1, 1, 5**13, 1, 46340**2], np.int64).astype(np.int32)
+    bench.agree([make_node("Pow", ["x", "e"], ["y"])], {"x": x, "e": y}, wanted={"y": wanted}, tolerance=0)
 
 
 def test_int64_is_narrowed_with_a_note(bench) -> None:

@@ -155,20 +155,36 @@ def test_quantized_inputs_and_outputs_are_int32(bench, axis) -> None:
     assert len(written.notes) == 2
 
 
-def test_blocked_and_wide_quantization_is_refused(bench, build) -> None:
-    constants = {"scale": np.ones((3, 2), np.float32), "w": np.zeros((3, 8), np.int8), "s": np.float32(1)}
-    constants["z"] = np.int16(0)
+def test_blocked_weights_are_refused(bench, build) -> None:
+    constants = {"scale": np.ones((3, 2), np.float32), "w": np.zeros((3, 8), np.int8)}
     nodes = [
         make_node("DequantizeLinear", ["w", "scale"], ["v"], axis=1, block_size=4),
-        make_node("Add", ["x", "v"], ["a"]),
-        make_node("QuantizeLinear", ["a", "s", "z"], ["q"]),
-        make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+        make_node("Add", ["x", "v"], ["y"]),
     ]
-    model = build(nodes, {"x": np.zeros((3, 8), np.float32)}, ["y"], constants)
-    blocked, wide, again = bench.blockers(model)
+    (blocked,) = bench.blockers(build(nodes, {"x": np.zeros((3, 8), np.float32)}, ["y"], constants))
     assert "one scale a channel" in blocked
-    assert "int16" in wide
-    assert "int16" in again
+
+
+@pytest.mark.parametrize(
+    ("dtype", "computed"),
+    [("int8", True), ("uint8", True), ("int16", True), ("uint16", True), ("int16", False), ("uint16", False)],
+)
+def test_quantization_written_out(bench, dtype: str, computed: bool) -> None:
+    """16 bits, and scales computed at run time, have no op in MIL."""
+    x = np.linspace(-9, 9, 24, dtype=np.float32).reshape(3, 8)
+    scale, zero = np.array([0.001, 0.05, 2], np.float32), np.array([3, 0, 7], dtype)
+    nodes = [
+        make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], axis=0),
+        make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"], axis=0),
+    ]
+    fed = {"x": x, "scale": scale} if computed else {"x": x}
+    constants = {"zero": zero} if computed else {"zero": zero, "scale": scale}
+    bench.agree(nodes, fed, ["q", "y"], constants, tolerance=1e-6)
+
+
+def test_dynamic_quantization(bench) -> None:
+    x = np.float32([[-1.7, 0.2, 3.9], [2.5, -0.01, 1]])
+    bench.agree([make_node("DynamicQuantizeLinear", ["x"], ["y", "scale", "zero"])], {"x": x}, ["y", "scale", "zero"])
 
 
 def test_a_quantized_scalar_constant(bench) -> None:

@@ -115,10 +115,21 @@ def test_pad_of_named_axes(bench) -> None:
     bench.agree([make_node("Pad", ["x", *constants], ["y"])], {"x": X}, constants=constants, tolerance=0)
 
 
-def test_more_than_five_axes_are_refused(bench, build) -> None:
+@pytest.mark.parametrize("perm", [(0, 1, 3, 2, 4, 5), (5, 3, 1, 4, 2, 0)])
+def test_more_than_five_axes_between_reshapes(bench, perm: tuple[int, ...]) -> None:
     nodes = [
         make_node("Reshape", ["x", "c"], ["wide"]),
-        make_node("Transpose", ["wide"], ["t"], perm=[0, 1, 3, 2, 4, 5]),
+        make_node("Transpose", ["wide"], ["t"], perm=perm),
+        make_node("Reshape", ["t", "d"], ["y"]),
+    ]
+    x = np.arange(720, dtype=np.float32).reshape(8, 90)
+    bench.agree(nodes, {"x": x}, constants={"c": ints(2, 4, 3, 5, 3, 2), "d": ints(2, 360)}, tolerance=0)
+
+
+def test_arithmetic_on_more_than_five_axes_is_refused(bench, build) -> None:
+    nodes = [
+        make_node("Reshape", ["x", "c"], ["wide"]),
+        make_node("Relu", ["wide"], ["t"]),
         make_node("Reshape", ["t", "d"], ["y"]),
     ]
     model = build(nodes, {"x": X}, ["y"], {"c": ints(1, 2, 3, 2, 2, 5), "d": ints(2, 60)})

@@ -331,8 +331,8 @@ class Builder:
     def reshape(self, var: Var, shape: Sequence[int]) -> Var:
         """`var` with another static shape; scalars are squeezed to and expanded from one element."""
         shape = tuple(shape)
-        current = tuple(int(size) for size in var.shape)
-        if current == shape:
+        current = tuple(size if isinstance(size, (int, np.integer)) else -1 for size in var.shape)  # -1: known later
+        if current == shape and -1 not in current:
             return var
         if not shape:
             return self.op("squeeze", x=var, axes=list(range(len(current))))

@@ -18,7 +18,8 @@ from haversack.convert.targets.coreml.names import identifier
 TYPES = frozenset(
     ("BOOL", "FLOAT", "FLOAT16", "DOUBLE", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32")
 )
-"""ONNX element types that MIL holds, as they are or as its nearest wider or widest one."""
+"""ONNX element types that MIL holds, as they are or as its nearest wider or widest one; inside a graph also uint32, as
+the int32 of the same bits."""
 
 
 def problem(value: ir.Value) -> tuple[str, str] | None:
@@ -27,7 +28,7 @@ def problem(value: ir.Value) -> tuple[str, str] | None:
         return "its type or shape is unknown", "give it a type and a static shape"
     if not is_static(value):
         return f"its shape {value.shape} is not static", "fix its dimensions"
-    if value.dtype.name not in TYPES:
+    if value.dtype.name not in TYPES or value.dtype == ir.DataType.UINT32:
         return f"Core ML has no {value.dtype.name} tensors", "use float32, int32 or bool"
     if len(value.shape) > MAX_RANK:
         return f"it has {len(value.shape)} axes; Core ML stops at {MAX_RANK}", "merge axes"

@@ -21,6 +21,12 @@ from haversack.convert.targets.coreml.edges import TYPES, Edge, dtype_of, is_sta
 from haversack.convert.targets.coreml.ops import LOWERINGS
 from haversack.convert.targets.coreml.regions import Region
 
+OF_BITS = frozenset(
+    """BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Concat Equal Expand Flatten Gather GatherElements
+    GatherND Identity Pad Reshape Slice Split Squeeze Tile Transpose Unsqueeze Where""".split()  # noqa: SIM905
+)
+"""Operators for which a uint32 may be the int32 of the same bits."""
+
 
 @dataclass
 class Step:
@@ -95,10 +101,8 @@ class _Driver:
             raise UsageError(f"there is no node {min(unknown)!r} to compute in float32")
         given = {_name(value): self._edge(value, "input") for value in self.graph.inputs}
         if not given:
-            blocker = Blocker(
-                "", "input", "it has none; a Core ML model has at least one", "use its outputs as constants"
-            )
-            self.result.blockers.append(blocker)
+            why = "the model has none: all it gives are constants, and Core ML is not known to run such a program"
+            self.result.blockers.append(Blocker("", "input", why, "use its outputs as they are"))
         self.result.blockers += [
             Blocker(_name(value), "output", *reason)
             for value in self.graph.outputs
@@ -214,6 +218,8 @@ class _Driver:
         b = self.b
         if node.domain not in ("", "ai.onnx"):
             b.refuse(f"operators of the domain {node.domain!r} are unknown", "replace this node")
+        if node.op_type not in OF_BITS and any(value is not None and value.dtype == np.uint32 for value in inputs):
+            b.refuse("Core ML cannot tell a large uint32 from a negative int32", "use int32")
         b.emitted = []
         try:
             result = self.registry.call(b, node.op_type, b.node, inputs, given)

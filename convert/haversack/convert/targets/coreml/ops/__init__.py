@@ -6,11 +6,14 @@ from haversack.convert.targets.registry import Registry
 
 FAMILIES = (
     "activation",
+    "bits",
     "cast",
+    "contraction",
     "control",
     "conv",
     "elementwise",
     "indexing",
+    "integer",
     "logic",
     "matmul",
     "normalization",
@@ -19,8 +22,11 @@ FAMILIES = (
     "quantization",
     "reduce",
     "resize",
+    "sampling",
+    "selection",
     "shape",
     "slicing",
+    "spectrum",
 )
 LOWERINGS = Registry("coreml", __name__, FAMILIES)
 lowers = LOWERINGS.lowers

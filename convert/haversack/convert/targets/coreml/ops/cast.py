@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
@@ -20,6 +22,8 @@ def cast(b: Builder, x: Value, *, to: int, saturate: int = 1) -> Value | Var:  #
             # The float16 elements stay: the builder widens them where, and only where, they are computed with.
             return x
         return x.array.astype(wanted)
+    if (x.dtype == np.uint32 and (wanted.kind == "f" or wanted.itemsize > 4)) or (wanted == np.uint32 and x.floating):
+        b.refuse("Core ML cannot tell a large uint32 from a negative int32", "use int32")
     var = b.var(x)
     if wanted.kind == "b":
         return b.op("not_equal", x=b.numeric(x), y=0.0 if x.floating else 0) if x.dtype.kind != "b" else x
@@ -31,12 +35,13 @@ def cast(b: Builder, x: Value, *, to: int, saturate: int = 1) -> Value | Var:  #
         b.refuse(f"Core ML has no {ir.DataType(to).name} tensors", "keep its input's type")
     integers = b.cast(var, "int32")
     narrower = wanted.itemsize < 4 and x.dtype.kind in "iu" and not np.can_cast(x.dtype, wanted)
-    return _wrapped(b, integers, wanted.itemsize * 8, wanted.kind == "i") if narrower else integers
+    return wrapped(b, integers, wanted) if narrower else integers
 
 
-def _wrapped(b: Builder, x: Var, bits: int, signed: bool) -> Var:
-    """The low `bits` of int32 elements: modulo 2^bits, into [-2^(bits-1), 2^(bits-1)) if signed."""
-    low = -(1 << bits - 1) if signed else 0
+def wrapped(b: Builder, x: Var, dtype: np.dtype[Any]) -> Var:
+    """What int32 elements are in a type of fewer bits: modulo 2^bits, into [-2^(bits-1), 2^(bits-1)) if signed."""
+    bits = dtype.itemsize * 8
+    low = -(1 << bits - 1) if dtype.kind == "i" else 0
     return b.op("add", x=b.op("mod", x=b.op("sub", x=x, y=low), y=1 << bits), y=low)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from haversack.convert.targets.coreml.builder import Builder, Value, Var
+from haversack.convert.targets.coreml.builder import Builder, NeedsFloat32, Value, Var
 from haversack.convert.targets.coreml.ops import lowers
 from haversack.runtimes.engines import Array
 
@@ -31,7 +31,12 @@ def quantize_linear(
 ) -> Var:
     """round(x / scale) + zero_point, saturated; halves to even."""
     dtype = b.outputs[0].dtype
-    scales, zeros = _parameters(b, x, scale, zero_point, block_size, dtype)
+    if not _native(b, dtype, scale, zero_point, block_size):
+        if b.half:  # a quotient beyond float16 saturates
+            raise NeedsFloat32
+        divided = b.op("real_div", x=x, y=_spread(b, scale, x, axis, block_size))
+        return rounded(b, divided, None if zero_point is None else _spread(b, zero_point, x, axis, block_size), dtype)
+    scales, zeros = _parameters(b, x, scale, zero_point, dtype)
     return b.raw(
         "quantize",
         input=b.var(x),
@@ -56,7 +61,14 @@ def dequantize_linear(
     """(x - zero_point) · scale. Of an int32 constant (a bias) it is computed here."""
     if x.array is not None and x.dtype == np.int32:
         return _dequantized(x.array, b.array(scale, "scale"), None, axis)
-    scales, zeros = _parameters(b, x, scale, zero_point, block_size, x.dtype)
+    if x.array is None and not _native(b, x.dtype, scale, zero_point, block_size):
+        y = b.var(x)
+        if zero_point is not None:
+            y = b.op("sub", x=y, y=_spread(b, zero_point, x, axis, block_size))
+        return b.op("mul", x=b.cast(y, b.float_name), y=_spread(b, scale, x, axis, block_size))
+    if block_size:
+        b.refuse("block-wise scales need iOS 18's constexpr_blockwise_shift_scale", "use one scale a channel")
+    scales, zeros = _parameters(b, x, scale, zero_point, x.dtype)
     if x.var is not None and b.kind(x.var) == "int32":
         # A quantized model input: Core ML has it as int32, which `dequantize` does not take.
         shape = (-1,) + (1,) * (x.rank - 1 - axis % x.rank) if scales.ndim else ()
@@ -83,6 +95,48 @@ def dequantize_linear(
     return Value(x.name, x.shape, np.dtype(np.float32), array=array, var=var)
 
 
+@lowers("DynamicQuantizeLinear")
+def dynamic_quantize_linear(b: Builder, x: Value) -> tuple[Var, Var, Var]:
+    """uint8 over the range of the tensor, which is made to hold 0."""
+    if b.half:
+        raise NeedsFloat32
+    axes = list(range(x.rank))
+    low = b.op("minimum", x=b.op("reduce_min", x=x, axes=axes, keep_dims=False), y=0.0)
+    high = b.op("maximum", x=b.op("reduce_max", x=x, axes=axes, keep_dims=False), y=0.0)
+    scale = b.op("real_div", x=b.op("sub", x=high, y=low), y=255.0)
+    byte = np.dtype(np.uint8)
+    zero_point = rounded(b, b.op("real_div", x=b.op("sub", x=0.0, y=low), y=scale), None, byte)
+    return rounded(b, b.op("real_div", x=x, y=scale), zero_point, byte), scale, zero_point
+
+
+def rounded(b: Builder, x: Var, zero_point: Var | None, dtype: np.dtype[Any]) -> Var:
+    """`saturate(round(x) + zero_point)` as int32 within the range of `dtype`; halves to even."""
+    y = b.op("round", x=x)
+    if zero_point is not None:
+        y = b.op("add", x=y, y=b.cast(zero_point, b.float_name))
+    limits = np.iinfo(dtype)
+    y = b.op("minimum", x=b.op("maximum", x=y, y=float(limits.min)), y=float(limits.max))
+    return b.cast(y, "int32")
+
+
+def _native(b: Builder, dtype: np.dtype[Any], scale: Value, zero_point: Value | None, block_size: int) -> bool:
+    """Whether `quantize` and `dequantize` take it; else it is written out as arithmetic."""
+    if dtype.kind not in "iu" or dtype.itemsize > 2:
+        b.refuse(f"Core ML quantizes to integers of 8 and 16 bits, not to {dtype}", "quantize to int8")
+    known = scale.array is not None and (zero_point is None or zero_point.array is not None)
+    return known and not block_size and dtype.itemsize == 1
+
+
+def _spread(b: Builder, parameter: Value, x: Value, axis: int, block_size: int) -> Var:
+    """A scale or zero point shaped to broadcast to `x`: one number, one along `axis`, or one a block of it."""
+    if block_size:
+        blocks = np.arange(x.shape[axis % x.rank]) // block_size
+        return b.op("gather", x=parameter, indices=blocks, axis=axis % x.rank, batch_dims=0)
+    if np.prod(parameter.shape) == 1:
+        return b.reshape(b.var(parameter), ())
+    return b.reshape(b.var(parameter), [x.shape[n] if n == axis % x.rank else 1 for n in range(x.rank)])
+
+
 def _dequantized(array: Array, scale: Array, zero_point: Array | None, axis: int) -> Array:
     if scale.ndim:
         shape = [-1 if position == axis % array.ndim else 1 for position in range(array.ndim)]
@@ -94,13 +148,11 @@ def _dequantized(array: Array, scale: Array, zero_point: Array | None, axis: int
 
 
 def _parameters(
-    b: Builder, x: Value, scale: Value, zero_point: Value | None, block_size: int, dtype: np.dtype[Any]
+    b: Builder, x: Value, scale: Value, zero_point: Value | None, dtype: np.dtype[Any]
 ) -> tuple[Array, Array]:
     """Scale and zero point as arrays, checked against what Core ML's 8-bit ops take."""
     if str(dtype) not in ("int8", "uint8"):
         b.refuse(f"Core ML quantizes to int8 and uint8, not to {dtype}", "quantize to int8")
-    if block_size:
-        b.refuse("block-wise scales need iOS 18's constexpr_blockwise_shift_scale", "use one scale a channel")
     if x.array is None and b.ios < 17:
         b.refuse("quantized activations need iOS 17", "compress by int8-weights, or raise the deployment target")
     scales = b.array(scale, "scale").astype(np.float32)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from haversack.convert.targets.coreml.builder import Builder, Value, Var
+from haversack.convert.targets.coreml.builder import MAX_RANK, Builder, Value, Var
 from haversack.convert.targets.coreml.ops import lowers
 from haversack.runtimes.engines import Array
 
@@ -14,13 +15,42 @@ from haversack.runtimes.engines import Array
 @lowers("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def reshape(b: Builder, x: Value, shape: Value | None = None, *, allowzero: int = 0, axis: int = 1) -> Var:  # noqa: ARG001
     """The hub has inferred the result's shape, so how it was asked for does not matter."""
-    return b.reshape(b.var(x), b.outputs[0].shape)
+    wanted = b.outputs[0].shape
+    return b.in_order(x) if len(wanted) > MAX_RANK else b.reshape(b.in_order(x), wanted)
 
 
 @lowers("Transpose")
 def transpose(b: Builder, x: Value, *, perm: Sequence[int] = ()) -> Var:
     """Axes permuted; reversed by default."""
-    return b.transpose(b.var(x), list(perm) or list(range(x.rank))[::-1])
+    order = list(perm) or list(range(x.rank))[::-1]
+    return b.transpose(b.var(x), order) if x.rank <= MAX_RANK else _permuted(b, x, order)
+
+
+def _permuted(b: Builder, x: Value, perm: Sequence[int]) -> Var:
+    """A value of too many axes, its elements in their new order: axes that stay neighbours count as one.
+
+    Where more than five are left, they are brought to their places one by one.
+    """
+    kept = [axis for axis in range(x.rank) if x.shape[axis] != 1]
+    order = [kept.index(axis) for axis in perm if axis in kept]
+    runs = [[order[0]]]
+    for place in order[1:]:
+        if place == runs[-1][-1] + 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    sizes = {run[0]: math.prod(x.shape[kept[place]] for place in run) for run in runs}
+    before, wanted = sorted(sizes), [run[0] for run in runs]
+    var = b.in_order(x)
+    if len(before) <= MAX_RANK:
+        return b.transpose(b.reshape(var, [sizes[run] for run in before]), [before.index(run) for run in wanted])
+    for place, run in enumerate(wanted):
+        at = before.index(run)
+        parts = (before[:place], before[place:at], [run], before[at + 1 :])
+        var = b.reshape(var, [math.prod(sizes[each] for each in part) for part in parts])
+        var = b.transpose(var, [0, 2, 1, 3])
+        before.insert(place, before.pop(at))
+    return var
 
 
 @lowers("Expand")
@@ -54,12 +84,16 @@ def split(
     *,
     axis: int = 0,
     num_outputs: int = 0,  # noqa: ARG001
-) -> tuple[Var | Value, ...]:
+) -> tuple[Var | Value | Array, ...]:
     """Cut along one axis."""
     lengths = [value.shape[axis] for value in b.outputs]
-    if len(lengths) == 1:
-        return (x,)
-    return tuple(b.op("split", x=x, split_sizes=lengths, axis=axis))
+    if max(lengths) == x.shape[axis]:
+        return tuple(x if length else np.zeros(v.shape, v.dtype) for length, v in zip(lengths, b.outputs, strict=True))
+    parts = iter(b.op("split", x=b.numeric(x), split_sizes=[length for length in lengths if length], axis=axis))
+    return tuple(
+        b.like(next(parts), x) if length else np.zeros(v.shape, v.dtype)
+        for length, v in zip(lengths, b.outputs, strict=True)
+    )
 
 
 @lowers("DepthToSpace")
