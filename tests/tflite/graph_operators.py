@@ -18,6 +18,8 @@ FLOATS = ("float32", "float32", "float16")
 SIGNED = ("float32", "float16", "int32", "int64", "int8")
 INTEGERS = ("int32", "int64", "int8", "uint8")
 WIDE = (-4, 4)
+SPREAD = 0.1
+"""What a normalization divides by is above this: dividing by less enlarges rounding errors beyond any tolerance."""
 
 STEPS = """Identity Neg Abs Relu Sign Floor Ceil Round ThresholdedRelu Shrink IsNaN IsInf Hardmax Not
 BitwiseNot""".split()  # noqa: SIM905
@@ -196,16 +198,19 @@ def softmax(g: Sketch) -> None:
 
 
 def normalized(g: Sketch) -> None:
-    """Normalizations over axes of any place."""
+    """Normalizations over axes of any place, of vectors that are neither zero nor all but constant."""
     op = g.one_of(["LayerNormalization", "LpNormalization", "MeanVarianceNormalization", "RMSNormalization"])
     if op == "MeanVarianceNormalization":
         x = g.operand(("float32",), 2)
-        g.node(op, x, axes=g.axes(x.rank) or [0])
+        axes = g.axes(x.rank) or [0]
+        if np.min(np.std(x.array, axis=tuple(axes))) > SPREAD:
+            g.node(op, x, axes=axes)
         return
     x = g.operand(("float32",), 1)
     axis = g.axis(x.rank)
     if op == "LpNormalization":
-        g.node(op, x, axis=axis, p=g.integer(1, 2))
+        if np.min(np.abs(x.array).max(axis)) > SPREAD:
+            g.node(op, x, axis=axis, p=g.integer(1, 2))
         return
     parts = [
         g.leaf(x.dtype, x.shape[axis % x.rank :]) for _ in range(1 if op == "RMSNormalization" else g.integer(1, 2))

@@ -71,6 +71,27 @@ def _resolve_pads(node: ir.Node, kernel: list[int]) -> None:
         node.attributes.pop("ceil_mode", None)
     node.attributes.pop("auto_pad", None)
     _default(node, "pads", [0] * (2 * len(kernel)))
+    if node.attributes.get_int("ceil_mode", 0) and _adds_no_window(node, kernel):
+        node.attributes.pop("ceil_mode")
+
+
+def _adds_no_window(node: ir.Node, kernel: list[int]) -> bool:
+    """Whether all that `ceil_mode` could add are windows that start in the padding at the end.
+
+    Those are left out: so says the specification since opset 22, and so does onnxruntime at every opset.
+    """
+    shape = _spatial(node.inputs[0])
+    if shape is None:
+        return False
+    strides, dilations = node.attributes["strides"].as_ints(), node.attributes["dilations"].as_ints()
+    pads = node.attributes["pads"].as_ints()
+    for size, k, stride, dilation, before, after in zip(
+        shape, kernel, strides, dilations, pads[: len(kernel)], pads[len(kernel) :], strict=True
+    ):
+        room = size + before + after - ((k - 1) * dilation + 1)
+        if room % stride and -(-room // stride) * stride < size + before:
+            return False
+    return True
 
 
 def _same_total(node: ir.Node, kernel: list[int]) -> list[int] | None:

@@ -25,6 +25,9 @@ from haversack.runtimes.engines import Array
 
 Mode = Literal["plain", "integer", "hybrid"]
 
+ROUNDS = frozenset({"AVERAGE_POOL_2D", "RESIZE_BILINEAR"})
+"""Kernels whose output has their input's scale, though their results lie between its steps."""
+
 DEQUANTIZE_WORTH = 128
 """Bytes that a compressed constant must save before a DEQUANTIZE operator is worth it: its tables take as many."""
 
@@ -238,6 +241,8 @@ class Builder:
         for n in data:
             inputs[n] = self._integer_input(inputs[n], code, weights=n in kernel.weights)
         if kernel.int8 == "same":
+            if code in ROUNDS and self.result.quantization is None:
+                raise NoInt8Kernel("its result is not quantized")
             quantization = self._equalize(inputs, data)
         else:
             if any(id(inputs[n]) in self._computed for n in data):

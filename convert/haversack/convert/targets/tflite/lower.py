@@ -19,7 +19,7 @@ from haversack.convert.targets.tflite.graph import Graph, Quantization, Tensor
 from haversack.convert.targets.tflite.layout import CHANNELS_LAST, Layout, assign
 from haversack.convert.targets.tflite.layout_rules import SPATIAL
 from haversack.convert.targets.tflite.ops import LOWERINGS
-from haversack.convert.targets.tflite.quantize import constant, parameters, result_quantization
+from haversack.convert.targets.tflite.quantize import constant, parameters, result_quantization, stands_for_floats
 from haversack.convert.targets.tflite.regions import Region
 from haversack.convert.targets.tflite.schema import TENSOR_TYPES
 
@@ -163,7 +163,8 @@ class _Driver:
         self.b.begin(value.name or "", "output", [], "plain")
         integer = self.options.io_dtype == "int8" or value.dtype == ir.DataType.INT8
         if not integer or tensor.dtype != "int8" or tensor.constant:
-            tensor = self.b.plain(tensor)
+            # XNNPACK takes a DEQUANTIZE of a constant for a constant, and never writes it to an output.
+            tensor = self.b.const(tensor.value()) if tensor.constant else self.b.plain(tensor)
         inputs = {id(t) for _, t in self.lowered.graph.inputs}
         if tensor.constant or id(tensor) in inputs:  # an output must be computed by something
             tensor = self.b.op("RESHAPE", [tensor, self.b.ints(tensor.shape)], tensor.shape)
@@ -239,7 +240,7 @@ class _Driver:
         if quantization.per_channel or value.dtype is None:
             return False
         if value.dtype == ir.DataType.INT8:
-            return True
+            return stands_for_floats(value)
         inner = not value.is_graph_output() and all(use.node.op_type == "DequantizeLinear" for use in value.uses())
         if value.dtype == ir.DataType.INT16:
             return inner and not quantization.zero_point.any()

@@ -22,6 +22,22 @@ TRANSPARENT = frozenset({"Relu", "Clip", "Transpose", "Reshape", "Squeeze", "Uns
 """Operators that commute with rounding: quantizing what they read by their result's scale changes nothing."""
 
 
+MOVING = frozenset(
+    """DepthToSpace Expand Flatten Gather Identity MaxPool Reshape Slice SpaceToDepth Split Squeeze Tile Transpose
+    Unsqueeze""".split()  # noqa: SIM905
+)
+"""Operators that give integers of their first input back as they are."""
+
+
+def stands_for_floats(value: ir.Value) -> bool:
+    """Whether integers are read by DequantizeLinear alone, moved about before it or not; else they are numbers."""
+    return all(
+        use.node.op_type == "DequantizeLinear"
+        or (use.node.op_type in MOVING and use.idx == 0 and all(map(stands_for_floats, use.node.outputs)))
+        for use in value.uses()
+    )
+
+
 def constant(value: ir.Value | None) -> Array | None:
     """The array of an initializer, None for an activation."""
     if value is None or value.const_value is None or value.is_graph_input():

@@ -145,8 +145,8 @@ def _coordinates(size: int, out: int, factor: float, mode: str) -> Array:
         return np.asarray((x + half) / ratio - half if out > 1 else x * 0)
     if mode == "align_corners":
         return np.asarray(x * np.float32(size - 1) / np.float32(out - 1) if out > 1 else x * 0)
-    if mode == "asymmetric":
-        return np.asarray(x / ratio)
+    if mode == "asymmetric":  # of given sizes, the ratio itself: 4 * 7 / 8 is a tie, 4 / (8 / 7) is not
+        return np.asarray(x * np.float32(size) / np.float32(out) if factor == out / size else x / ratio)
     if mode == "half_pixel_symmetric":
         adjustment = np.float32(out) / (ratio * np.float32(size))
         return np.asarray(np.float32(size) * half * (one - adjustment) + (x + half) / ratio - half)
