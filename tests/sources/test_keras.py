@@ -12,6 +12,7 @@ import pytest
 
 from haversack.convert.errors import SourceError
 from haversack.convert.hub.evaluate import Evaluator
+from haversack.convert.hub.load import to_hub
 from haversack.convert.sources import read
 
 tf = pytest.importorskip("tensorflow", reason="TensorFlow, which reads these formats, is not installed")
@@ -57,6 +58,26 @@ def test_names_order_and_values_are_the_users(tmp_path: Path, suffix: str) -> No
     assert [float(value.const_value.numpy()) for value in clips[0].inputs[1:]] == [0, 6]
     assert any(node.op_type == "Conv" and node.attributes["group"].as_int() == 3 for node in hub.graph)
     assert {"mixed/MatMul", "zeta/MatMul"} <= {node.name for node in hub.graph}
+
+
+def test_grouped_convolution_and_exact_gelu_are_read(tmp_path: Path) -> None:
+    """Keras compiles a grouped convolution by XLA, which TensorFlow keeps whole; GELU is said by erfc."""
+    tf.keras.utils.set_random_seed(0)
+    image = tf.keras.Input((6, 6, 4), name="image")
+    x = tf.keras.layers.Conv2D(8, 3, groups=2, padding="same", name="grouped")(image)
+    x = tf.keras.layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
+    x = tf.keras.layers.Dense(12, name="dense")(x)
+    model = tf.keras.Model(image, tf.keras.layers.Activation("gelu", name="gelu")(x))
+    for layer in (model.get_layer("norm"), model.get_layer("dense")):
+        layer.set_weights([np.random.default_rng(1).normal(size=w.shape) for w in layer.get_weights()])
+    model.save(tmp_path / "model.keras")
+    source = read(tmp_path / "model.keras").model
+    feeds = {"image": np.random.default_rng(0).normal(size=(2, 6, 6, 4)).astype(np.float32)}
+    (actual,) = Evaluator(source).run(feeds).values()
+    # float32 in another order of summation; 1 - erf is off by a rounding of 1
+    np.testing.assert_allclose(actual, model(feeds["image"], training=False), rtol=1e-5, atol=2e-6)
+    found = [node.op_type for node in to_hub(source).graph if node.op_type not in ("Transpose", "Reshape")]
+    assert found == ["Conv", "LayerNormalization", "Gemm", "Gelu"]
 
 
 def test_a_savedmodel_is_known_by_its_signature(tmp_path: Path) -> None:

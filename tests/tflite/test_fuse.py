@@ -115,3 +115,72 @@ def test_flatten_before_a_dense_layer_costs_nothing(operators: Any) -> None:
         make_node("Gemm", ["f", "w"], ["y"], transB=1),
     ]
     assert [op.code for op in operators(nodes, w=weights(5, 4))] == ["REDUCE_MAX", "FULLY_CONNECTED"]
+
+
+def test_a_dense_layer_on_rows_keeps_its_axes(operators: Any) -> None:
+    """Exporters reshape to rows and back around a dense layer; FULLY_CONNECTED takes all axes."""
+    nodes = [
+        make_node("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1]),
+        make_node("Reshape", ["t", "rows"], ["r"]),
+        make_node("Gemm", ["r", "w", "b"], ["g"], transB=1),
+        make_node("Reshape", ["g", "axes"], ["u"]),
+        make_node("Relu", ["u"], ["y"]),
+    ]
+    constants = {"rows": np.array([-1, 4]), "axes": np.array([1, 8, 8, 6]), "w": weights(6, 4), "b": weights(6)}
+    [operator] = operators(nodes, **constants)
+    assert operator.code == "FULLY_CONNECTED"
+    assert operator.options["keep_num_dims"]
+    assert operator.options["fused_activation_function"] == ACTIVATIONS["RELU"]
+
+
+@pytest.mark.parametrize(("axes", "second"), [([1, 4, 16, 6], False), ([1, 8, 8, 6], True)])
+def test_a_dense_layer_whose_axes_change_keeps_its_reshapes(axes: list[int], second: bool, operators: Any) -> None:
+    nodes = [
+        make_node("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1]),
+        make_node("Reshape", ["t", "rows"], ["r"]),
+        make_node("Gemm", ["r", "w"], ["g"], transB=1),
+        make_node("Reshape", ["g", "axes"], ["y"]),
+        *([make_node("Exp", ["g"], ["z"])] if second else []),
+    ]
+    outputs = ("y", "z") if second else ("y",)
+    found = operators(nodes, outputs, rows=np.array([-1, 4]), axes=np.array(axes), w=weights(6, 4))
+    [dense] = [op for op in found if op.code == "FULLY_CONNECTED"]
+    assert not dense.options.get("keep_num_dims")
+
+
+def test_hard_sigmoid_is_a_sixth_of_a_relu6_in_the_convolution(operators: Any) -> None:
+    nodes = [
+        make_node("Conv", ["x", "w"], ["c"]),
+        make_node("HardSigmoid", ["c"], ["y"], alpha=1 / 6, beta=0.5),
+    ]
+    found = operators(nodes, w=weights(4, 4, 1, 1))
+    assert [op.code for op in found] == ["CONV_2D", "MUL"]
+    assert found[0].options["fused_activation_function"] == ACTIVATIONS["RELU6"]
+
+
+def _block(scale: np.ndarray) -> tuple[list[Any], dict[str, np.ndarray]]:
+    """Layer normalisation over channels, a dense layer, GELU by erf, hard swish: each spelled out."""
+    steps = [
+        ("ReduceMean", ["t", "last"], "m"), ("Sub", ["t", "m"], "d"), ("Mul", ["d", "d"], "q"),
+        ("ReduceMean", ["q", "last"], "v"), ("Add", ["v", "epsilon"], "e"), ("Sqrt", ["e"], "s"),
+        ("Div", ["d", "s"], "n"), ("Mul", ["n", "scale"], "f"), ("MatMul", ["f", "w"], "p"),
+        ("Div", ["p", "root"], "a"), ("Erf", ["a"], "erf"), ("Add", ["erf", "one"], "o"), ("Mul", ["p", "o"], "h"),
+        ("Mul", ["h", "half"], "g"),
+        ("Add", ["g", "three"], "c"), ("Clip", ["c", "zero", "six"], "k"), ("Mul", ["g", "k"], "j"),
+        ("Div", ["j", "six"], "y"),
+    ]  # fmt: skip
+    numbers = {"epsilon": 1e-5, "root": np.sqrt(2), "one": 1, "half": 0.5, "three": 3, "zero": 0, "six": 6}
+    constants = {name: np.float32(number) for name, number in numbers.items()}
+    constants |= {"last": np.array([3]), "scale": scale, "w": weights(4, 6)}
+    nodes = [make_node("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1])]
+    return nodes + [make_node(op, inputs, [output]) for op, inputs, output in steps], constants
+
+
+LAYER_NORM = ["MEAN", "SUB", "MUL", "MEAN", "ADD", "RSQRT", "MUL"]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_formulas_take_as_many_operators_as_litert_has_kernels_for(scaled: bool, operators: Any) -> None:
+    nodes, constants = _block(weights(4) if scaled else np.ones(4, np.float32))
+    expected = [*LAYER_NORM, *(["MUL"] if scaled else []), "FULLY_CONNECTED", "GELU", "HARD_SWISH"]
+    assert [op.code for op in operators(nodes, **constants)] == expected

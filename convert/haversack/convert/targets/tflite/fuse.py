@@ -86,8 +86,6 @@ def pad_into_convolution(graph: Graph) -> None:
             (operator.options["stride_h"], operator.options["stride_w"]),
             (operator.options["dilation_h_factor"], operator.options["dilation_w_factor"]),
         )
-        if graph.sizes_vary and window.strided:
-            continue
         if edges[0] == edges[3] == (0, 0) and same_padding(window, source.shape[1:3]) == edges[1:3]:
             operator.inputs[0] = source
             operator.options["padding"] = SAME
@@ -109,7 +107,7 @@ def merge_pads(graph: Graph) -> None:
 
 
 def bias_into_producer(graph: Graph) -> None:
-    """Given ADD(convolution or FULLY_CONNECTED without bias, constant a channel), result the operator with bias."""
+    """Given ADD(convolution or FULLY_CONNECTED, constant, one or one a channel), result the operator with that bias."""
     view = _View(graph)
     for operator in list(graph.operators):
         if operator.code != "ADD" or operator.outputs[0].dtype != "float32":
@@ -121,9 +119,12 @@ def bias_into_producer(graph: Graph) -> None:
             weights = producer.inputs[1]
             channels = producer.outputs[0].shape[-1]
             bias = producer.inputs[2] if len(producer.inputs) > 2 else None
-            fits = addend.size == channels and (not addend.shape or addend.shape[-1] == channels)
-            if bias is None and fits and weights is not None and operator.outputs[0].shape == producer.outputs[0].shape:
-                flat = Tensor((channels,), "float32", addend.value().reshape(-1))
+            fits = addend.size in (1, (addend.shape or (1,))[-1]) and addend.size in (1, channels)
+            free = bias is None or (bias.data is not None and bias.dtype == "float32")
+            free = free and not producer.options.get("fused_activation_function")
+            if free and fits and weights is not None and operator.outputs[0].shape == producer.outputs[0].shape:
+                sums = addend.value().reshape(-1) + (np.zeros(channels, np.float32) if bias is None else bias.value())
+                flat = Tensor((channels,), "float32", sums)
                 producer.inputs = [*producer.inputs[:2], flat]
                 view.absorb(producer, operator)
                 break
