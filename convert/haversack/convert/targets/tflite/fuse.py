@@ -13,6 +13,7 @@ import numpy as np
 
 from haversack.convert.targets.tflite.fuse_transposes import transpose_into_product
 from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization, Tensor
+from haversack.convert.targets.tflite.kernels import KERNELS
 from haversack.convert.targets.tflite.ops.window import Window, same_padding
 from haversack.convert.targets.tflite.schema import ACTIVATIONS, SAME, VALID
 
@@ -21,6 +22,9 @@ CARRY_ACTIVATION = frozenset({
     "SUB",
 })  # fmt: skip
 """Operators that apply an activation to their result. (TRANSPOSE_CONV does in its version 4 only.)"""
+
+FULLY_CONNECTED_AXES = KERNELS["FULLY_CONNECTED"].max_rank or 0
+"""The most axes that its input may have."""
 
 TAKE_BIAS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 """Operators with an optional bias, and the weights' axis that it runs along."""
@@ -157,7 +161,9 @@ def keep_axes_of_fully_connected(graph: Graph) -> None:
         dense = view.sole_producer(last.inputs[0]) if last.code == "RESHAPE" else None
         rows = view.producers.get(id(dense.inputs[0])) if dense is not None else None
         source = rows.inputs[0] if rows is not None and rows.code == "RESHAPE" else None
-        if dense is None or dense.code != "FULLY_CONNECTED" or source is None or len(source.shape) < 2:
+        if dense is None or dense.code != "FULLY_CONNECTED" or source is None:
+            continue
+        if not 2 <= len(source.shape) <= FULLY_CONNECTED_AXES:
             continue
         given, result = dense.inputs[0], last.outputs[0].shape
         fits = given is not None and given.shape[-1] == source.shape[-1]
@@ -175,7 +181,8 @@ def flatten_into_fully_connected(graph: Graph) -> None:
         before = view.sole_producer(operator.inputs[0])
         if before is not None and before.code == "RESHAPE":
             source = before.inputs[0]
-            if source is not None and source.shape and source.shape[0] == operator.outputs[0].shape[0]:
+            fits = source is not None and 0 < len(source.shape) <= FULLY_CONNECTED_AXES
+            if source is not None and fits and source.shape[0] == operator.outputs[0].shape[0]:
                 operator.inputs[0] = source
                 graph.operators.remove(before)
 
