@@ -40,6 +40,14 @@ def test_pool(op: str, given: dict[str, Any], bench: Any, random: Random) -> Non
     bench.agree([make_node(op, ["x"], ["y"], **given)], {"x": x})
 
 
+@pytest.mark.parametrize("given", WINDOWS.values(), ids=list(WINDOWS))
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_maxima_of_integers(dtype: str, given: dict[str, Any], bench: Any, random: Random) -> None:
+    size = (1, 3, 8, 9, 7)[: len(given["kernel_shape"]) + 2]
+    x = random.integers(-128, -100, size).astype(dtype)  # int8: below any padding but the lowest
+    bench.agree([make_node("MaxPool", ["x"], ["y"], **given)], {"x": x})
+
+
 @pytest.mark.parametrize("rank", [3, 4, 5])
 @pytest.mark.parametrize("op", ["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"])
 def test_global_pool(op: str, rank: int, bench: Any, random: Random) -> None:

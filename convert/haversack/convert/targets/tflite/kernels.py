@@ -23,6 +23,7 @@ F32_I32 = F32 | {"int32"}
 F32_I = F32 | {"int32", "int64"}
 MOVES = frozenset({"float32", "int32", "int64", "uint8", "int8", "int16", "bool"})
 BOOL = frozenset({"bool"})
+BYTES = frozenset({"int8", "uint8"})
 WORDS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32"})
 
 
@@ -82,10 +83,10 @@ KERNELS: Final[dict[str, Kernel]] = {
     "FLOOR_DIV": Kernel(F32_I32, max_rank=4),
     "FLOOR_MOD": Kernel(F32_I, max_rank=4),
     "POW": Kernel(F32_I32, max_rank=4),
-    "MAXIMUM": Kernel(F32_I, "same", max_rank=5),
-    "MINIMUM": Kernel(F32_I, "same", max_rank=5),
+    "MAXIMUM": Kernel(F32_I | BYTES | {"int16"}, "same", max_rank=5),
+    "MINIMUM": Kernel(F32_I | BYTES | {"int16"}, "same", max_rank=5),
     "SQUARED_DIFFERENCE": Kernel(F32_I32, "free", max_rank=4),
-    "ABS": Kernel(F32_I32, "free"),
+    "ABS": Kernel(F32_I32 | {"int16"}, "free"),
     "NEG": Kernel(F32_I),
     "EXP": Kernel(F32, "free"),
     "LOG": Kernel(F32),
@@ -117,7 +118,7 @@ KERNELS: Final[dict[str, Kernel]] = {
     "RELU_N1_TO_1": Kernel(F32, "free"),
     "RELU_0_TO_1": Kernel(F32, "free"),
     "LEAKY_RELU": Kernel(F32, "free"),
-    "PRELU": Kernel(F32, "free", max_rank=4),
+    "PRELU": Kernel(F32, "free"),
     "ELU": Kernel(F32, "free"),
     "GELU": Kernel(F32, "free"),
     "HARD_SWISH": Kernel(F32, "free"),
@@ -134,19 +135,19 @@ KERNELS: Final[dict[str, Kernel]] = {
     "BATCH_MATMUL": Kernel(F32, "free", max_rank=5),
     # windows and normalizations
     "AVERAGE_POOL_2D": Kernel(F32, "same", max_rank=4),
-    "MAX_POOL_2D": Kernel(F32, "same", max_rank=4),
+    "MAX_POOL_2D": Kernel(F32 | BYTES, "same", max_rank=4),
     "L2_POOL_2D": Kernel(F32, max_rank=4),
     "L2_NORMALIZATION": Kernel(F32, "fixed", max_rank=4),
     "LOCAL_RESPONSE_NORMALIZATION": Kernel(F32, max_rank=4),
     # reductions
     "MEAN": Kernel(F32_I, "free", data=(0,), max_rank=6),
     "SUM": Kernel(F32_I, "free", data=(0,), max_rank=6),
-    "REDUCE_MAX": Kernel(F32_I, "same", data=(0,), max_rank=6),
-    "REDUCE_MIN": Kernel(F32_I, "same", data=(0,), max_rank=6),
+    "REDUCE_MAX": Kernel(F32_I | BYTES | {"int16"}, "same", data=(0,), max_rank=6),
+    "REDUCE_MIN": Kernel(F32_I | BYTES | {"int16"}, "same", data=(0,), max_rank=6),
     "REDUCE_PROD": Kernel(F32_I, data=(0,)),
-    "ARG_MAX": Kernel(F32_I32, "same", data=(0,)),
-    "ARG_MIN": Kernel(F32_I32, "same", data=(0,)),
-    "TOPK_V2": Kernel(F32_I, "same", data=(0,)),
+    "ARG_MAX": Kernel(F32_I32 | BYTES, "same", data=(0,)),
+    "ARG_MIN": Kernel(F32_I32 | BYTES, "same", data=(0,)),
+    "TOPK_V2": Kernel(F32_I | BYTES, "same", data=(0,)),
     # moves
     "RESHAPE": Kernel(MOVES | {"float16", "float64", "uint16", "uint32", "uint64"}, "same", data=(0,)),
     "TRANSPOSE": Kernel(MOVES, "same", data=(0,), max_rank=6),
@@ -160,17 +161,17 @@ KERNELS: Final[dict[str, Kernel]] = {
     "PADV2": Kernel(MOVES - {"bool"}, "same", data=(0, 2), max_rank=5),
     "MIRROR_PAD": Kernel(MOVES - {"bool", "int16"}, "same", data=(0,)),
     "TILE": Kernel(MOVES - {"int16"}, "same", data=(0,)),
-    "BROADCAST_TO": Kernel(MOVES, "same", data=(0,), max_rank=8),
+    "BROADCAST_TO": Kernel(MOVES | {"float16", "float64", "uint32", "uint64"}, "same", data=(0,), max_rank=8),
     "GATHER": Kernel(MOVES, "same", data=(0,)),
     "GATHER_ND": Kernel(MOVES, "same", data=(0,)),
     "SCATTER_ND": Kernel(MOVES - {"bool", "int16"}, data=(1,)),
-    "ONE_HOT": Kernel(F32_I | BOOL, data=(2, 3)),
-    "DEPTH_TO_SPACE": Kernel(F32_I | {"int8", "uint8"}, "same", max_rank=4),
-    "SPACE_TO_DEPTH": Kernel(F32_I | {"int8", "uint8"}, "same", max_rank=4),
+    "ONE_HOT": Kernel(F32_I | BOOL | BYTES, data=(2, 3)),
+    "DEPTH_TO_SPACE": Kernel(F32_I | BYTES, "same", max_rank=4),
+    "SPACE_TO_DEPTH": Kernel(F32_I | BYTES, "same", max_rank=4),
     "RESIZE_BILINEAR": Kernel(F32, "same", data=(0,), max_rank=4),
-    "RESIZE_NEAREST_NEIGHBOR": Kernel(F32, "same", data=(0,), max_rank=4),
+    "RESIZE_NEAREST_NEIGHBOR": Kernel(F32 | BYTES | {"int16"}, "same", data=(0,), max_rank=4),
     "DYNAMIC_UPDATE_SLICE": Kernel(F32_I | BOOL | {"int8"}, "same", data=(0, 1)),
-    "REVERSE_SEQUENCE": Kernel(F32_I | {"uint8", "int16"}, data=(0,), max_rank=4),
+    "REVERSE_SEQUENCE": Kernel(F32_I | {"uint8", "int16"}, data=(0,)),
     "NON_MAX_SUPPRESSION_V4": Kernel(F32, data=(1,)),
     "WHERE": Kernel(BOOL),
     "SHAPE": Kernel(MOVES),
@@ -265,6 +266,8 @@ def _mul(operator: Operator) -> int:
 
 
 def _resize(operator: Operator) -> int:
+    if _dtype(operator, 0) == "int16":
+        return 4
     nearest = operator.code == "RESIZE_NEAREST_NEIGHBOR"
     if operator.options.get("half_pixel_centers") or (nearest and operator.options.get("align_corners")):
         return 3
@@ -308,7 +311,7 @@ _TWO = _by_dtype(2)
 _TWO_FOR_INT8: Final = (
     "ARG_MAX", "ARG_MIN", "AVERAGE_POOL_2D", "DEPTH_TO_SPACE", "EQUAL", "GELU", "GREATER", "GREATER_EQUAL",
     "L2_NORMALIZATION", "LESS", "LESS_EQUAL", "LOGISTIC", "LOG_SOFTMAX", "MAX_POOL_2D", "MEAN", "MIRROR_PAD",
-    "NOT_EQUAL", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "RELU", "RELU6", "RSQRT", "SOFTMAX", "SPACE_TO_DEPTH",
+    "NOT_EQUAL", "REDUCE_PROD", "RELU", "RELU6", "RSQRT", "SOFTMAX", "SPACE_TO_DEPTH",
     "SQUARED_DIFFERENCE", "SUM", "TANH", "TOPK_V2",
 )  # fmt: skip
 
@@ -330,11 +333,13 @@ _VERSIONS: Final[dict[str, Callable[[Operator], int]]] = {
     "GATHER_ND": _by_dtype(bool=5, int16=3),
     "LEAKY_RELU": _by_dtype(),
     "LOG": _TWO,
-    "MAXIMUM": _by_broadcast(3, 2),
-    "MINIMUM": _by_broadcast(3, 2),
+    "MAXIMUM": _by_broadcast(3, 2, int16=4),
+    "MINIMUM": _by_broadcast(3, 2, int16=4),
     "MUL": _mul,
     "PAD": _by_rank(((4, 4),), 2, int16=3),
     "PADV2": _by_rank(((4, 4),), 2, int16=3),
+    "REDUCE_MAX": _by_dtype(2, int16=3),
+    "REDUCE_MIN": _by_dtype(2, int16=3),
     "RESIZE_BILINEAR": _resize,
     "RESIZE_NEAREST_NEIGHBOR": _resize,
     "REVERSE_V2": _by_dtype(3, bool=2),

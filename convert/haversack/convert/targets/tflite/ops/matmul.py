@@ -57,6 +57,9 @@ def matmul(b: Builder, x: Tensor, y: Tensor) -> Tensor:
         return steps.reshape(b, steps.reduce(b, "SUM", product, [len(product.shape) - 2]), out)
     if y.constant and not x.constant and len(y.shape) == 2 and y.nominal == "float32":
         weights = steps.transpose(b, y, (1, 0))
+        if len(x.shape) > 6:  # the most that XNNPACK takes
+            x = steps.reshape(b, x, (int(np.prod(x.shape[:-1])), x.shape[-1]))
+            shape = (x.shape[0], shape[-1])
         keep: dict[str, Any] = {"keep_num_dims": True} if len(x.shape) > 2 else {}
         return steps.reshape(b, b.op("FULLY_CONNECTED", [x, weights], shape, **keep), out)
     return steps.reshape(b, _batched(b, x, y, shape), out)
