@@ -59,12 +59,14 @@ class TFLite:
         from haversack.convert.targets.tflite.write import write
 
         lowered = lowered_for_all(model, options)
-        index, _ = write(lowered.graph, path)
+        index, outside = write(lowered.graph, path)
         return Written(
             path,
             layers=layers(lowered.graph, lowered.places, index),
             notes=(*lowered.notes, *_memory_note(lowered.graph)),
-            min_runtime=runtimes.minimum(op for each in lowered.graph.graphs() for op in each.operators),
+            min_runtime=runtimes.minimum(
+                (op for each in lowered.graph.graphs() for op in each.operators), outside=outside
+            ),
         )
 
 

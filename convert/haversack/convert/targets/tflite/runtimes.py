@@ -120,9 +120,12 @@ def published(operator: Operator) -> str | None:
     return releases[number - 1] if number <= len(releases) else None
 
 
-def minimum(operators: Iterable[Operator]) -> str | None:
-    """The first release that runs all of `operators` right; None where that is not known for one of them."""
-    latest: tuple[int, ...] = (0,)
+def minimum(operators: Iterable[Operator], *, outside: bool = False) -> str | None:
+    """The first release that runs all of `operators` right; None where that is not known for one of them.
+
+    `outside`: constants follow the FlatBuffer (schema 3c), which 2.14 is the first release known to read.
+    """
+    latest: tuple[int, ...] = (2, 14, 0) if outside else (0,)
     for operator in operators:
         release = published(operator)
         if release is None:

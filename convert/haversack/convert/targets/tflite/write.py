@@ -53,28 +53,19 @@ Slot = tuple[int, str, Any, Any]  # number, kind (a builder's Prepend<kind>Slot)
 
 
 def write(graph: Graph, path: Path, inline_bytes: int = INLINE_BYTES) -> tuple[dict[int, int], bool]:
-    """Write the file.
-
-    Args:
-        graph: What to write.
-        path: Where to.
-        inline_bytes: Up to which size constants lie in the FlatBuffer.
+    """Write the file, with constants of more than `inline_bytes` together behind the FlatBuffer.
 
     Returns:
         `id(tensor)` to the tensor's index in the file, and whether constants follow the FlatBuffer.
     """
-    writer = _Writer(graph, inline_bytes)
-    index = writer.run()
     with path.open("wb") as file:
-        writer.emit(file)
-    return index, bool(writer.outside)
+        return _Writer(graph, inline_bytes).run(file)
 
 
 def serialize(graph: Graph, inline_bytes: int = INLINE_BYTES) -> tuple[bytes, dict[int, int]]:
     """The bytes that `write` writes, and `id(tensor)` to the tensor's index in them."""
-    writer, file = _Writer(graph, inline_bytes), io.BytesIO()
-    index = writer.run()
-    writer.emit(file)
+    file = io.BytesIO()
+    index, _ = _Writer(graph, inline_bytes).run(file)
     return file.getvalue(), index
 
 
@@ -84,10 +75,10 @@ class _Writer:
         self.graphs = graph.graphs()
         self.graph_numbers = {id(each): number for number, each in enumerate(self.graphs)}
         self.operators = [operator for each in self.graphs for operator in each.operators]
-        constants = [t for each in self.graphs for t in each.tensors() if t.data is not None]
-        total = sum(t.data.nbytes for t in constants if t.data is not None)
+        constants = [(id(t), t.data) for each in self.graphs for t in each.tensors() if t.data is not None]
+        total = sum(array.nbytes for _, array in constants)
         self.largest_inline = total if total <= inline_bytes else OUTSIDE_BYTES
-        inline = sum(t.data.nbytes for t in constants if t.data is not None and t.data.nbytes <= self.largest_inline)
+        inline = sum(array.nbytes for _, array in constants if array.nbytes <= self.largest_inline)
         self.contents = _contents(constants)
         self.fb = flatbuffers.Builder(inline + 4096 + 256 * len(self.operators))
         self.cache: dict[Hashable, int] = {}
@@ -95,8 +86,7 @@ class _Writer:
         self.buffer_numbers: dict[Hashable, int] = {}
         self.outside: list[tuple[int, Array]] = []  # where a buffer's `offset` is, from the end of the FlatBuffer
 
-    def run(self) -> dict[int, int]:
-        """Build the FlatBuffer."""
+    def run(self, file: IO[bytes]) -> tuple[dict[int, int], bool]:
         indices, all_kept = zip(*(self._number_tensors(graph) for graph in self.graphs), strict=True)
         index: dict[int, int] = indices[0]
         tables = [self._tensors(graph, kept) for graph, kept in zip(self.graphs, all_kept, strict=True)]
@@ -115,21 +105,21 @@ class _Writer:
             ]
         )
         self.fb.Finish(model, FILE_IDENTIFIER)
-        return index
+        self._emit(file)
+        return index, bool(self.outside)
 
-    def emit(self, file: IO[bytes]) -> None:
-        """Write the FlatBuffer, then the constants that follow it, each at a multiple of 16."""
+    def _emit(self, file: IO[bytes]) -> None:
+        """The FlatBuffer, then the constants that follow it, each at a multiple of 16."""
         held = self.fb.Bytes
-        offset = size = len(held) - self.fb.Head()
+        size = len(held) - self.fb.Head()
         for place, array in self.outside:
-            offset += -offset % _ALIGNMENT
-            held[len(held) - place : len(held) - place + 8] = offset.to_bytes(8, "little")
-            offset += array.nbytes
+            size += -size % _ALIGNMENT
+            held[len(held) - place : len(held) - place + 8] = size.to_bytes(8, "little")
+            size += array.nbytes
         file.write(memoryview(held)[self.fb.Head() :])
         for _, array in self.outside:
-            file.write(bytes(-size % _ALIGNMENT))
-            file.write(np.ascontiguousarray(array, _little(array)).data)
-            size += -size % _ALIGNMENT + array.nbytes
+            file.write(bytes(-file.tell() % _ALIGNMENT))
+            file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
             release(array)
 
     def _number_tensors(self, graph: Graph) -> tuple[dict[int, int], list[Tensor]]:
@@ -252,7 +242,8 @@ class _Writer:
             if array.nbytes <= self.largest_inline:
                 self.fb.StartVector(1, array.nbytes, _ALIGNMENT)
                 self.fb.head -= array.nbytes
-                room = np.frombuffer(self.fb.Bytes, _little(array), array.size, self.fb.Head())
+                little = array.dtype.newbyteorder("<")
+                room = np.frombuffer(self.fb.Bytes, little, array.size, self.fb.Head())
                 room.reshape(array.shape)[...] = array
                 release(array)
                 table = self._table([_offset(0, self.fb.EndVector())])
@@ -301,36 +292,28 @@ class _Writer:
         return self._once(("table", *slots), make)
 
 
-def _contents(constants: Iterable[Tensor]) -> dict[int, Hashable]:
-    """By `id(tensor)`: a key that constants of the same bytes share.
+def _contents(constants: Iterable[tuple[int, Array]]) -> dict[int, Hashable]:
+    """Given `id(tensor)` and its data, by `id(tensor)` a key that constants of the same bytes share.
 
     Only constants that agree in size and in their first bytes are hashed, since weights hardly ever do.
     """
     alike: dict[tuple[int, bytes], list[tuple[int, Array]]] = {}
-    for tensor in constants:
-        array = np.asarray(tensor.data)
-        start = array.flat[: max(1, _LOOK // array.itemsize)].tobytes()
-        alike.setdefault((array.nbytes, start), []).append((id(tensor), array))
+    for key, array in constants:
+        start = array.flat[: 64 // array.itemsize].tobytes()
+        alike.setdefault((array.nbytes, start), []).append((key, array))
     keys: dict[int, Hashable] = {}
     for look, group in alike.items():
         digests: dict[int, Hashable] = {id(array): look for _, array in group}
-        if len(digests) > 1 and look[0] > _LOOK:
-            digests = {id(array): (look[0], "hashed", _digest(array)) for _, array in group}
+        if len(digests) > 1 and look[0] > 64:
+            digests = {id(array): ("hashed", _digest(array)) for _, array in group}
         keys |= {key: digests[id(array)] for key, array in group}
     return keys
-
-
-_LOOK = 64
 
 
 def _digest(array: Array) -> bytes:
     digest = hashlib.sha256(np.ascontiguousarray(array).data).digest()
     release(array)
     return digest
-
-
-def _little(array: Array) -> np.dtype[Any]:
-    return array.dtype.newbyteorder("<")
 
 
 _SCALARS = {"i8": "Int8", "i32": "Int32", "bool": "Bool", "f32": "Float32"}
