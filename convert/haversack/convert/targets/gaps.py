@@ -4,7 +4,6 @@ from __future__ import annotations
 
 _EXPANDED = "no lowering needed: its function body is expanded in the hub"
 _COUNTED = "how much it selects is known at run time only"
-_RECURRENT = "not lowered yet: needs its own gate order and directions"
 
 GAPS: dict[str, dict[str, str]] = {
     "tflite": {
@@ -13,9 +12,6 @@ GAPS: dict[str, dict[str, str]] = {
     },
     "coreml": {
         "NonMaxSuppression": _COUNTED,
-        "GRU": _RECURRENT,
-        "LSTM": _RECURRENT,
-        "RNN": _RECURRENT,
     },
 }
 """Target → ONNX operator → why it has no lowering there."""

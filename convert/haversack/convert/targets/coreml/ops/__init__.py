@@ -20,6 +20,7 @@ FAMILIES = (
     "pad",
     "pool",
     "quantization",
+    "recurrent",
     "reduce",
     "resize",
     "sampling",
