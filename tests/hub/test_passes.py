@@ -357,3 +357,13 @@ def test_evaluator_gives_any_value() -> None:
     np.testing.assert_allclose(run["y"], np.exp(run["b"]), rtol=1e-6)
     with pytest.raises(KeyError, match="nowhere"):
         Evaluator(hub, ["nowhere"])
+
+
+def test_evaluator_feeds_the_weights_of_a_large_model() -> None:
+    """What a session is fed it does not copy; constants of a subgraph stay with it."""
+    hub = to_hub(ir.from_proto(build("a = Conv(x, w) y = Relu(a)", w=normal(512, 3, 8, 8))))
+    fed = Evaluator(hub, ["a", "y"], large_bytes=0)
+    assert fed.inputs == ("x",)
+    assert list(fed._fed) == ["w"]
+    assert not Evaluator(hub)._fed
+    np.testing.assert_array_equal(fed.run({"x": IMAGE})["y"], Evaluator(hub).run({"x": IMAGE})["y"])
