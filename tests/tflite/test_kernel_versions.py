@@ -137,3 +137,20 @@ def excepted(name: str, number: int, cell: Cell) -> bool:
     """Where our number is higher: that converter counts a missing bias as an input, older kernels do not take it."""
     operator = cell.graph.operators[0]
     return operator.code == "FULLY_CONNECTED" and "no bias" in name and version(operator) == 6 and number < 6
+
+
+def minimum(code: str, dtype: str, rank: int, form: str) -> str | None:
+    cell = next(cell for cell in cells(code, dtype, [rank]) if cell.name.endswith(form))
+    return runtimes.minimum(cell.graph.operators)
+
+
+def test_what_grew_under_an_old_number_has_the_release_it_was_seen_in() -> None:
+    """`old_runtimes.py` beside this runs the cells on old wheels; these are what it found, one a kind."""
+    assert minimum("MUL", "float32", 4, "broadcast") == "TensorFlow Lite 1.5.0"
+    assert minimum("MUL", "float32", 5, "same") == "TensorFlow Lite 2.9.1"
+    assert minimum("MUL", "float32", 5, "broadcast") == "LiteRT 1.0.1"
+    assert minimum("ADD", "int64", 6, "broadcast") == "TensorFlow Lite 2.13.0"
+    assert minimum("BATCH_MATMUL", "float32", 5, "same") == "TensorFlow Lite 2.10.0"
+    assert minimum("FULLY_CONNECTED", "quantized", 2, "bias") == "TensorFlow Lite 1.14.0"
+    assert minimum("FULLY_CONNECTED", "quantized", 2, "bias per channel") == "TensorFlow Lite 2.10.0"
+    assert minimum("RESHAPE", "uint16", 2, "flatten") == "LiteRT 1.0.1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -125,26 +126,36 @@ def minimum(operators: Iterable[Operator], *, outside: bool = False) -> str | No
 
     `outside`: constants follow the FlatBuffer (schema 3c), which 2.14 is the first release known to read.
     """
-    latest: tuple[int, ...] = (2, 14, 0) if outside else (0,)
+    latest = "2.14.0" if outside else ""
     for operator in operators:
         release = published(operator)
         if release is None:
             return None
-        latest = max(latest, _numbers(release), _numbers(measured(operator)))
-    return "TensorFlow Lite " + ".".join(map(str, latest)) if latest != (0,) else None
+        latest = max(latest, release, measured(operator), key=age)
+    return (latest if latest.startswith("LiteRT") else f"TensorFlow Lite {latest}") if latest else None
 
 
-def _numbers(release: str) -> tuple[int, ...]:
-    return tuple(map(int, release.split(".")))
+def age(release: str) -> tuple[bool, tuple[int, ...]]:
+    """What orders releases: LiteRT counts anew from 1.0, after TensorFlow Lite 2.17."""
+    return release.startswith("LiteRT"), tuple(map(int, re.findall(r"\d+", release)))
 
 
 def measured(operator: Operator) -> str:
-    """The first release that was seen to compute what the version promises, "0" where every one tried does.
+    """The first release that was seen to compute what the version promises, "" where all that were tried do.
 
-    Kernels grew more axes and better sums under an old number: these were found by running the cells of
-    `tests/tflite/kernel_cases.py` on the wheels of tflite-runtime 2.7 to 2.14.
+    Kernels grew more axes and truer sums under an old number: that was found by running the cells of
+    `tests/tflite/kernel_cases.py` on tflite-runtime 2.7 to 2.14 and LiteRT 1.0.1 to 2.3.
     """
-    quantizations = [tensor.quantization for tensor in operator.inputs if tensor is not None]
-    if operator.code == "FULLY_CONNECTED" and any(q is not None and q.per_channel for q in quantizations):
-        return "2.10.0"
-    return "0"
+    code, given = operator.code, [tensor for tensor in operator.inputs if tensor is not None]
+    many, int8 = any(len(tensor.shape) > 4 for tensor in given), bool(given) and given[0].dtype == "int8"
+    broadcast = many and len({tensor.shape for tensor in given}) > 1
+    per_channel = any(tensor.quantization is not None and tensor.quantization.per_channel for tensor in given)
+    grown = {
+        "LiteRT 1.0.1": any(tensor.dtype == "uint16" for tensor in (*given, *operator.outputs))
+        or (code == "MUL" and broadcast),
+        "2.13.0": (code == "ADD" and broadcast) or (code in ("EXP", "SUM") and int8),
+        "2.10.0": (code in ("BATCH_MATMUL", "SELECT_V2") and many) or (code == "FULLY_CONNECTED" and per_channel),
+        "2.9.1": code in ("ADD", "MUL") and many,
+        "2.8.0": code == "SUB" and many and int8,
+    }
+    return next((release for release, late in grown.items() if late), "")

@@ -204,7 +204,8 @@ def reduce(b: Builder, code: str, x: Tensor, axes: Sequence[int], keepdims: bool
     kept = [1 if n in axes else size for n, size in enumerate(x.shape)]
     shape = kept if keepdims else [size for n, size in enumerate(x.shape) if n not in axes]
     runs = [list(run) for _, run in itertools.groupby(range(len(kept)), lambda n: n in axes)]
-    if _exceeds(code, len(kept)) and len(runs) < len(kept):  # neighbours that are treated alike are merged
+    many = _exceeds(code, len(kept)) or (x.quantization is not None and len(kept) > 4)  # LiteRT 1.1 crashes on those
+    if many and len(runs) < len(kept):  # neighbours that are treated alike are merged
         merged = reshape(b, x, [math.prod(x.shape[n] for n in run) for run in runs])
         reduced = reduce(b, code, merged, [n for n, run in enumerate(runs) if run[0] in axes])
         return reshape(b, reduced, shape)
