@@ -96,6 +96,8 @@ class Objective:
                 costs.append(cost[i][o])
                 signs = (place[read], -1 if i else 1), (place[written], -1 if o else 1)
                 at_least({len(costs) - 1: 1, **_sum(*signs)}, 1 - i - o)
+        if not rows:
+            return 0
         entries = [(factor, number, column) for number, row in enumerate(rows) for column, factor in row.items()]
         factors, lines, columns = zip(*entries, strict=True)
         matrix = csr_array((factors, (lines, columns)), shape=(len(rows), len(costs)))

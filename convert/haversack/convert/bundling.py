@@ -25,6 +25,12 @@ from haversack.runtimes.errors import FeedError
 from haversack.runtimes.manifest import Manifest, Provenance, Tensor, Tolerance
 from haversack.runtimes.measurements import Latency, Measurements, VariantMeasurements
 
+Layouts = Mapping[tuple[str, str], str]
+"""The axis order, such as `NCHW`, of a model's inputs and outputs, by kind and name."""
+
+CHANNELS_FIRST = {3: "NCW", 4: "NCHW", 5: "NCDHW"}
+"""What a tensor of that rank is called whose axis 1 a variant moved to the end."""
+
 Golden = list[tuple[dict[str, Array], dict[str, Array]]]
 
 GOLDEN_VECTORS = 3
@@ -60,15 +66,19 @@ def bundle(
         given: The user's own provenance: `training_data`, `code_commit`, `hyperparameters`.
     """
     graph = work.source.model.graph
-    layout = _layout(work)
+    layouts = _layouts(work, made)
     calibration = work.calibration
     by_name = {recipe.name: recipe for recipe in recipes}
     return write_bundle(
         path,
         name=work.source.name,
-        inputs=[Tensor(s.name, s.dtype, s.shape, layout) for s in model_specs(list(graph.inputs))],
-        outputs=[Tensor(s.name, s.dtype, s.shape) for s in model_specs(list(graph.outputs))],
-        variants=[_entry(each, by_name[each.variant.compression], samples, layout) for each in made],
+        inputs=[
+            Tensor(s.name, s.dtype, s.shape, layouts.get(("input", s.name))) for s in model_specs(list(graph.inputs))
+        ],
+        outputs=[
+            Tensor(s.name, s.dtype, s.shape, layouts.get(("output", s.name))) for s in model_specs(list(graph.outputs))
+        ],
+        variants=[_entry(each, by_name[each.variant.compression], samples, layouts) for each in made],
         provenance=Provenance(
             source=work.path.name,
             source_format=work.source.format,
@@ -102,10 +112,10 @@ def variant_id(variant: Variant) -> str:
     return f"{variant.target}-{variant.compression}"
 
 
-def _entry(made: Made, recipe: Recipe, samples: Samples | None, layout: str | None) -> NewVariant:
+def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts) -> NewVariant:
     variant, proof = made.variant, made.variant.verification
-    inputs = tuple(_tensor(edge, _moved(layout, edge)) for edge in made.edges.inputs)
-    outputs = tuple(_tensor(edge, None) for edge in made.edges.outputs)
+    inputs = tuple(_tensor(edge, _moved(layouts.get(("input", edge.name)), edge)) for edge in made.edges.inputs)
+    outputs = tuple(_tensor(edge, _moved(layouts.get(("output", edge.name)), edge)) for edge in made.edges.outputs)
     golden = [] if samples is None or not proof.verified else _golden(made.edges, samples)
     parameters = {"ranges": recipe.ranges, "weights": recipe.weights} if recipe.name == "int8" else {}
     return NewVariant(
@@ -187,6 +197,17 @@ def _layout(work: Work) -> str | None:
         return work.preprocess.fit(specs[0].shape, specs[0].dtype).layout
     except FeedError:
         return None
+
+
+def _layouts(work: Work, made: Sequence[Made]) -> Layouts:
+    """What is known of the model's own axes: from the preprocessing, and from what a variant moved."""
+    found = {
+        (moved.kind, moved.name): CHANNELS_FIRST[len(moved.shape)] for each in made for moved in each.variant.moved
+    }
+    layout = _layout(work)
+    if layout is not None:
+        found["input", str(work.bound.graph.inputs[0].name)] = layout
+    return found
 
 
 def _moved(layout: str | None, edge: Edge) -> str | None:

@@ -133,6 +133,8 @@ def check_options(
     _choice("--weights", weights, ("auto", "per-channel", "per-tensor"))
     if deployment_target is not None:
         _choice("--deployment-target", deployment_target, ("iOS16", "iOS17", "iOS18"))
+    if io_layout != "keep" and target != "tflite":
+        raise UsageError(f"--io-layout {io_layout} is for tflite; {target} keeps the model's layout, leave it at keep")
     if io_dtype == "int8" and compress != "int8":
         raise UsageError(f"--io-dtype int8 needs --compress int8; {compress} has float32 inputs and outputs")
     if compress == "int8" and calibration is None:

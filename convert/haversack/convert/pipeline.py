@@ -412,6 +412,8 @@ def describe(target: Target, recipe: Recipe, written: Written, compressed: Compr
         verification=unverified(),
         notes=(*compressed.notes, *written.notes),
         min_runtime=written.min_runtime,
+        transposes=written.transposes,
+        moved=written.moved,
     )
 
 

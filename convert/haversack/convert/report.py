@@ -204,6 +204,38 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Transposed:
+    """A transpose that an artifact does at run time.
+
+    Attributes:
+        value: The model's tensor that is transposed; the node's name where the transpose is inside one.
+        bytes: What it moves in one run.
+        reason: Which operators disagree about the order of the axes.
+    """
+
+    value: str
+    bytes: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Moved:
+    """An input or output whose axes stand in another order in the artifact (`--io-layout channels-last`).
+
+    Attributes:
+        kind: `input` or `output`.
+        name: Of the tensor, the same on both sides.
+        shape: In the model.
+        order: `artifact_array = model_array.transpose(order)`.
+    """
+
+    kind: str
+    name: str
+    shape: tuple[int | str, ...]
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Variant:
     """One (target, compression) pair of a model, and what was measured of it.
 
@@ -221,6 +253,8 @@ class Variant:
         latency: Measured here; None where it was not, or where the engine only emulates a device.
         notes: What the user should know, one sentence each.
         min_runtime: The lowest version of the target's runtime that runs it, where known.
+        transposes: What is left of them (TFLite), and why.
+        moved: Inputs and outputs in another order than the model's.
     """
 
     target: str
@@ -235,6 +269,8 @@ class Variant:
     latency: Latency | None = None
     notes: tuple[str, ...] = ()
     min_runtime: str | None = None
+    transposes: tuple[Transposed, ...] = ()
+    moved: tuple[Moved, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -86,5 +86,7 @@ def _print(made: Conversion) -> None:
     rows += show.proof_rows(variant.verification)
     if variant.accuracy is not None:
         rows.append(("accuracy", f"{show.accuracy(variant.accuracy)}, {show.difference(variant.accuracy)}"))
+    rows += [(moved.kind, show.moved(moved)) for moved in variant.moved]
+    rows += show.transpose_rows(variant.transposes)
     rows += [("note", note) for note in variant.notes]
     show.lines(rows)

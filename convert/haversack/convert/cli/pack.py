@@ -65,7 +65,8 @@ def command(
     targets = targets_of(to)
     chosen = None if recipes is None else recipes_of(recipes)
     for target in targets:
-        check_options(target, "fp32", calibration, io_layout, "float32", deployment_target, ranges, weights)
+        layout = io_layout if target == "tflite" or "tflite" not in targets else "keep"  # it concerns TFLite alone
+        check_options(target, "fp32", calibration, layout, "float32", deployment_target, ranges, weights)
     with show.progress() as progress:
         made = isolated.pack(
             model,

@@ -9,8 +9,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from haversack.convert.report import Accuracy, Latency, OutputError, Variant, Verification, encode
+from haversack.convert.report import (
+    Accuracy,
+    Latency,
+    Moved,
+    OutputError,
+    Transposed,
+    Variant,
+    Verification,
+    encode,
+)
 from haversack.convert.worker_client import Progress
+
+SHOWN_TRANSPOSES = 8
 
 
 @contextlib.contextmanager
@@ -109,6 +120,24 @@ def latency(measured: Latency | None) -> str:
     if max(values) < 1:
         values, unit = (1e3 * values[0], 1e3 * values[1], 1e3 * values[2]), "µs"
     return "/".join(f"{value:.3g}" for value in values) + f" {unit}"
+
+
+def moved(tensor: Moved) -> str:
+    """An input or output whose axes were moved: its shape in the model and in the artifact."""
+    here = [tensor.shape[axis] for axis in tensor.order]
+    return f"{tensor.name} is {list(tensor.shape)} in the model, {here} in the artifact".replace("'", "")
+
+
+def transpose_rows(left: Sequence[Transposed]) -> list[tuple[str, str]]:
+    """How many transposes remain, and the reasons of the largest; `--json` has them all."""
+    if not left:
+        return []
+    rows = [("transposes", f"{len(left)} at run time, {sum(each.bytes for each in left):,} bytes moved in a run")]
+    largest = sorted(left, key=lambda each: -each.bytes)[:SHOWN_TRANSPOSES]
+    rows += [("", f"{each.value}: {each.reason}") for each in largest]
+    if len(left) > len(largest):
+        rows.append(("", f"… and {len(left) - len(largest)} smaller ones (--json)"))
+    return rows
 
 
 def verified(proof: Verification) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import onnx_ir as ir
 
 from haversack.convert.errors import Blocker, UsageError
+from haversack.convert.report import Moved, Transposed
 
 if TYPE_CHECKING:
     from haversack.convert.resizing import Resizing
@@ -83,6 +84,8 @@ class Written:
         notes: What the user should know, one sentence each: float islands in an int8 artifact, transposes that
             remain, int64 that was narrowed.
         min_runtime: The lowest version of the target's runtime or system that runs it, where known.
+        transposes: Those that it does at run time, and why (TFLite).
+        moved: Inputs and outputs whose axes stand in another order than the model's.
     """
 
     path: Path
@@ -90,6 +93,8 @@ class Written:
     layers: tuple[Layer, ...] = ()
     notes: tuple[str, ...] = field(default=())
     min_runtime: str | None = None
+    transposes: tuple[Transposed, ...] = ()
+    moved: tuple[Moved, ...] = ()
 
 
 class Target(Protocol):

@@ -17,6 +17,9 @@ from haversack.convert.errors import VerificationError
 from haversack.convert.targets import Options
 from haversack.runtimes.engines import Array, Engine, TensorSpec
 
+Orders = Mapping[str, tuple[int, ...]]
+"""By name, `artifact_array = model_array.transpose(order)`."""
+
 
 @dataclass(frozen=True)
 class Edge:
@@ -80,8 +83,9 @@ class Edges:
         self.resized: Mapping[str, Array] | None = None
         graph = model.graph
         self.graph_outputs = tuple(graph.outputs)
-        self.inputs = _edges("input", list(graph.inputs), engine.inputs, options, _input_scale)
-        self.outputs = _edges("output", list(graph.outputs), engine.outputs, options, output_scale)
+        moved_inputs, moved_outputs = _moved(model, options)
+        self.inputs = _edges("input", list(graph.inputs), engine.inputs, moved_inputs, _input_scale)
+        self.outputs = _edges("output", list(graph.outputs), engine.outputs, moved_outputs, output_scale)
 
     def feeds(self, sample: Mapping[str, Array]) -> dict[str, Array]:
         """A sample as the artifact takes it."""
@@ -109,7 +113,7 @@ def _edges(
     kind: str,
     values: list[ir.Value],
     specs: Sequence[TensorSpec],
-    options: Options,
+    moved: Orders,
     scale_of: Callable[[ir.Value], tuple[float, int] | None],
 ) -> tuple[Edge, ...]:
     if len(values) != len(specs):
@@ -127,21 +131,27 @@ def _edges(
                 raise VerificationError(f"{kind} {wanted.name} is {spec.dtype} in the artifact, float32 in the model")
             scale, zero_point = found
             zero_point += 128 if spec.dtype == "uint8" else 0
-        permutation = _permutation(kind, wanted, spec, options)
+        permutation = moved.get(wanted.name)
+        shape = wanted.shape if permutation is None else [wanted.shape[axis] for axis in permutation]
+        if not _fits(shape, spec.shape):
+            raise VerificationError(
+                f"{kind} {wanted.name} is {list(spec.shape)} in the artifact, {list(shape)} in the model"
+            )
         edges.append(Edge(wanted.name, spec, wanted.dtype, permutation, scale, zero_point))
     return tuple(edges)
 
 
-def _permutation(kind: str, wanted: TensorSpec, spec: TensorSpec, options: Options) -> tuple[int, ...] | None:
-    rank = len(wanted.shape)
-    moved = (0, *range(2, rank), 1)
-    if options.io_layout == "channels-last" and rank >= 3 and _fits([wanted.shape[axis] for axis in moved], spec.shape):
-        return moved
-    if not _fits(wanted.shape, spec.shape):
-        raise VerificationError(
-            f"{kind} {wanted.name} is {list(spec.shape)} in the artifact, {list(wanted.shape)} in the model"
-        )
-    return None
+def _moved(model: ir.Model, options: Options) -> tuple[Orders, Orders]:
+    """The inputs and outputs that `--io-layout channels-last` moves, found as the target finds them.
+
+    A shape alone does not say it: [1, 4, 4, 4] is the same in both orders.
+    """
+    if options.io_layout == "keep":
+        return {}, {}
+    from haversack.convert.targets.tflite.layout import assign
+
+    layout = assign(model, options.io_layout)
+    return layout.inputs, layout.outputs
 
 
 def _fits(wanted: Sequence[int | str], found: Sequence[int | str]) -> bool:

@@ -46,8 +46,11 @@ class OrtTarget:
     suffix: str = ".onnx"
     recipes: tuple[str, ...] = RECIPES
 
-    def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:  # noqa: ARG002
+    def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:
         """Every reason why onnxruntime's CPU provider cannot run `model`."""
+        if options.io_layout != "keep":
+            reason = "onnxruntime's layout is the model's own"
+            return [Blocker("options", recipe, reason, "leave --io-layout at keep")]
         size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
         if size > LARGEST:
             return [

@@ -54,7 +54,7 @@ class TFLite:
             UnsupportedError: The target cannot hold the model; nothing was written.
         """
         from haversack.convert.targets.tflite import runtimes
-        from haversack.convert.targets.tflite.layers import layers
+        from haversack.convert.targets.tflite.layers import layers, transposes
         from haversack.convert.targets.tflite.resize_at_run_time import lowered_for_all
         from haversack.convert.targets.tflite.write import write
 
@@ -67,6 +67,8 @@ class TFLite:
             min_runtime=runtimes.minimum(
                 (op for each in lowered.graph.graphs() for op in each.operators), outside=outside
             ),
+            transposes=transposes(lowered),
+            moved=lowered.moved,
         )
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from haversack.convert.report import Transposed
 from haversack.convert.targets import Layer, Tap
 from haversack.convert.targets.tflite.graph import Graph, Operator, Tensor
-from haversack.convert.targets.tflite.lower import Place
+from haversack.convert.targets.tflite.lower import Lowered, Place
 
 
 def layers(graph: Graph, places: Mapping[int, Place], index: Mapping[int, int]) -> tuple[Layer, ...]:
@@ -47,3 +50,16 @@ def layers(graph: Graph, places: Mapping[int, Place], index: Mapping[int, int]) 
         if outputs:
             listed.append(Layer(operator.node, operator.code, taps(known_inputs(operator)), outputs))
     return tuple(listed)
+
+
+def transposes(lowered: Lowered) -> tuple[Transposed, ...]:
+    """Every transpose in the file: what layout left, and those inside of what one node was lowered to."""
+    found = []
+    for graph in lowered.graph.graphs():
+        for operator in graph.operators:
+            if operator.code == "TRANSPOSE":
+                result = operator.outputs[0]
+                reason = f"{operator.node}: its kernel computes in another order than the model's"
+                inside = Transposed(operator.node, result.size * np.dtype(result.dtype).itemsize, reason)
+                found.append(lowered.transposed.get(id(result), inside))
+    return tuple(found)

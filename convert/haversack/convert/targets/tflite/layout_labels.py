@@ -162,7 +162,7 @@ class Labels:
     def _end(self, value: ir.Value) -> int:
         frame = self.frames.frame(value)
         if self.free_ends and 3 <= len(frame[0]) <= 5 and frame[1] == channels_last(len(frame[0])):
-            return SOURCE
+            return self.network.node()  # channels-last, unless that costs more
         return self._logical(value)
 
     def _of(self, node: ir.Node) -> dict[Slot, int]:

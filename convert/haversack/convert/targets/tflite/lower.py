@@ -11,6 +11,7 @@ import onnx_ir as ir
 from haversack.convert.errors import Blocker, UnsupportedError
 from haversack.convert.hub import attributes, restate
 from haversack.convert.hub.selected_rows import PADDED, bound_rows
+from haversack.convert.report import Moved, Transposed
 from haversack.convert.targets import Options
 from haversack.convert.targets.tflite import hybrid, steps
 from haversack.convert.targets.tflite.builder import Builder, Mode, NoInt8Kernel, Result
@@ -36,13 +37,16 @@ class Lowered:
         places: `id(tensor)` to where the hub has the same values; kept alive by `graph`.
         notes: What the user should know.
         blockers: Why nodes could not be lowered; the graph is complete only where this is empty.
-        inputs: Axis order of the inputs that changed.
+        transposed: `id(tensor)` to the transpose that layout left to compute it.
+        moved: Inputs and outputs whose order changed.
     """
 
     graph: Graph
     places: dict[int, Place] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     blockers: list[Blocker] = field(default_factory=list)
+    transposed: dict[int, Transposed] = field(default_factory=dict)
+    moved: tuple[Moved, ...] = ()
 
 
 def lower(model: ir.Model, options: Options, *, sizes_vary: bool = False) -> Lowered:
@@ -115,10 +119,17 @@ class _Driver:
         graph = self.lowered.graph
         graph.operators = self.b.operators
         transpose_into_product(graph)  # a product takes some in, which are then read by nothing
-        read, tensors = graph.uses(), {value.name: tensor for value, tensor in self.values.items()}
-        for transposition in self.layout.transposes:
-            if id(tensors.get(transposition.result)) in read:
-                self.b.note(f"{transposition.value} is transposed at run time: {transposition.reason}.")
+        tensors = {value.name: tensor for value, tensor in self.values.items()}
+        self.lowered.transposed = {
+            id(tensors.get(left.result)): Transposed(left.value, left.bytes, left.reason)
+            for left in self.layout.transposes
+        }
+        ends = (("input", self.layout.inputs), ("output", self.layout.outputs))
+        self.lowered.moved = tuple(
+            Moved(kind, name, tuple(tensors[name].shape[axis] for axis in np.argsort(order)), order)
+            for kind, orders in ends
+            for name, order in orders.items()
+        )
         self.lowered.notes = list(self.b.notes)
         return self.lowered
 
