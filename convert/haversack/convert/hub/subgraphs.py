@@ -56,6 +56,40 @@ def closed(graph: ir.Graph, given: Sequence[Given]) -> tuple[ir.Model, list[ir.V
     return model, [value for value, inside in captured.items() if inside.is_graph_input()]
 
 
+def inline(graph: ir.Graph, given: Sequence[ir.Value | None], before: ir.Node, prefix: str) -> list[ir.Value]:
+    """Put the nodes of a subgraph before a node of an enclosing graph.
+
+    Args:
+        graph: A subgraph of its own, which is empty afterwards.
+        given: What its inputs are.
+        before: The node.
+        prefix: Of the names that its nodes, values and initializers get.
+
+    Returns:
+        What its outputs are.
+    """
+    outer = before.graph
+    assert outer is not None
+    for own, value in zip(list(graph.inputs), given, strict=True):
+        if value is not None:
+            own.replace_all_uses_with(value, replace_graph_outputs=True)
+    outputs = list(graph.outputs)
+    graph.outputs.clear()
+    for value in list(graph.initializers.values()):
+        del graph.initializers[value.name or ""]
+        value.name = f"{prefix}/{value.name}"
+        outer.register_initializer(value)
+    inner = list(graph)
+    graph.remove(inner)
+    for node in inner:
+        node.name = f"{prefix}/{node.name}"
+        for value in node.outputs:
+            if value.name:
+                value.name = f"{prefix}/{value.name}"
+    outer.insert_before(before, inner)
+    return outputs
+
+
 def always_true(graph: ir.Graph, output: int, given: int) -> bool:
     """Whether an output of a subgraph is true whenever its input number `given` is: that input, or a true constant."""
     value: ir.Value | None = graph.outputs[output]

@@ -27,6 +27,7 @@ from haversack.convert.hub.passes.fold_scale import fold_scale
 from haversack.convert.hub.passes.fold_shapes import fold_shapes
 from haversack.convert.hub.passes.gelu import gelu
 from haversack.convert.hub.passes.hard_swish import hard_swish
+from haversack.convert.hub.passes.inline_branches import inline_branches
 from haversack.convert.hub.passes.layer_norm import layer_norm
 from haversack.convert.hub.passes.lift_constants import lift_constants
 from haversack.convert.hub.passes.loop_shapes import loop_shapes
@@ -40,6 +41,7 @@ from haversack.convert.hub.passes.reshape_to_transpose import reshape_to_transpo
 from haversack.convert.hub.passes.resolve_reshapes import resolve_reshapes
 from haversack.convert.hub.passes.select_before_transpose import select_before_transpose
 from haversack.convert.hub.passes.split_batch_norm import split_batch_norm
+from haversack.convert.hub.passes.unroll_loops import unroll_loops
 
 
 class Pass(Protocol):
@@ -80,6 +82,8 @@ ORDER: tuple[Pass, ...] = (
     fold_shapes,  # makes constants of shape arithmetic
     resolve_reshapes,
     fold_constants,  # needs lifted constants and folded shapes
+    inline_branches,  # after fold_constants: conditions and trip counts are constants now
+    unroll_loops,
     loop_shapes,  # after fold_constants: trip counts are constants now
     merge_equal_nodes,
     explicit_windows,  # needs shapes
