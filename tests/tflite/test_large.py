@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from large_model import TABLE, TOKENS, write_large_model
 
 from haversack.convert.targets.tflite.extract import read, single
 from haversack.convert.targets.tflite.graph import Graph, Operator, Tensor
 from haversack.convert.targets.tflite.write import OUTSIDE_BYTES, serialize, write
 from haversack.runtimes.engines.litert import open_artifact
+from haversack.runtimes.engines.onnxruntime import open_artifact as open_onnx
 
 RNG = np.random.default_rng(11)
 DEPTH, WIDTH = 40, 56
@@ -97,3 +105,57 @@ def test_layers_are_cut_out_of_such_a_file() -> None:
     engine = open_artifact(single(data, 1))
     found = engine.run({engine.inputs[0].name: x})[engine.outputs[0].name]
     assert np.allclose(found, x @ SECOND, rtol=1e-5, atol=1e-4)  # 56 products
+
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Iterator[Path]:
+    """The model; its files are removed at the end, whatever happens."""
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with Path("/proc/meminfo").open() as file:  # what the page cache holds is available too
+        available = max([available, *(int(r.split()[1]) << 10 for r in file if r.startswith("MemAvailable"))])
+    for what, found in (("memory", available), ("disk space", shutil.disk_usage(tmp_path).free)):
+        if found < 12 * GIB:
+            pytest.skip(f"a model of 2 GiB takes 12 GiB of {what} to convert and compare; {found / GIB:.1f} are free")
+    try:
+        yield write_large_model(tmp_path)
+    finally:
+        for path in tmp_path.iterdir():
+            path.unlink()
+
+
+def convert(model: Path, output: Path, *flags: str) -> tuple[dict[str, object], int]:
+    """The report, and the peak resident bytes of the largest process."""
+    command = [str(Path(sys.executable).with_name("haversack")), "convert", str(model), "-o", str(output), "--json"]
+    process = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    said = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return json.loads(said)["variant"], used.ru_maxrss << 10
+
+
+@pytest.mark.slow
+def test_a_model_over_2_gb_streams_through_the_command_line(large: Path) -> None:
+    path, again = large.with_name("one.tflite"), large.with_name("two.tflite")
+    made, peak = convert(large, path, "--no-verify")
+    size = path.stat().st_size
+    assert size > 2 * GIB
+    assert made["min_runtime"] == "TensorFlow Lite 2.14.0"
+    assert peak < size / 2  # mapped, put in order one at a time, written: never more than a few weights at once
+    verified, peak = convert(large, again)
+    assert verified["verification"]["verified"] is True  # type: ignore[index]
+    assert verified["sha256"] == made["sha256"]
+    assert peak < 1.75 * size  # the file as LiteRT maps it, and the dense layers as XNNPACK packs them, 3/4 of it
+
+    feeds = {"ids": np.random.default_rng(8).integers(0, TABLE[0], TOKENS)}
+    session = open_onnx(large, optimize=False, prepack=False)
+    (expected,) = session.run(feeds).values()
+    del session
+    assert 0.1 < expected.std() < 10  # neither dead nor overflowing
+    (found,) = open_artifact(path, xnnpack=False).run(feeds).values()
+    # 14 layers of sums of up to 9,216 products, each rounded to 2**-24: a relative error of 1e-5 or so
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
