@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from haversack.convert.hub.restate import INTERNAL
 from haversack.convert.targets import Layer, Tap
 from haversack.convert.targets.coreml.builder import Value
-from haversack.convert.targets.coreml.lower import Step
+from haversack.convert.targets.coreml.lower import Step, origin
 
 _FUSED = ("Relu", "Clip")
 _WEIGHTED = ("conv", "conv_transpose", "linear", "matmul")
@@ -63,7 +64,7 @@ def layers(graph: ir.Graph, steps: Sequence[Step], saved: frozenset[str]) -> tup
         else:
             taken = inputs if step.node.op_type == "DequantizeLinear" else [integers.get(v.name, v) for v in inputs]
             main = next((kind for kind in step.kinds if kind in _WEIGHTED), step.kinds[-1])
-            layer = _Open(str(step.node.name), main, taken, list(step.outputs))
+            layer = _Open(origin(step.node), main, taken, list(step.outputs))
             found.append(layer)
         if step.node.op_type != "DequantizeLinear":
             producer.update({value.name: layer for value in step.outputs})
@@ -84,4 +85,8 @@ def _names(values: Sequence[ir.Value]) -> set[str | None]:
 
 def _taps(values: Sequence[Value], saved: frozenset[str]) -> tuple[Tap, ...]:
     unique = {value.name: value for value in values if value.var is not None and value.name}
-    return tuple(Tap(name, value.var.name) for name, value in unique.items() if value.var.name in saved)
+    return tuple(
+        Tap(name, value.var.name)
+        for name, value in unique.items()
+        if value.var.name in saved and not name.endswith(INTERNAL)
+    )

@@ -15,10 +15,11 @@ import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError
-from haversack.convert.hub import attributes
+from haversack.convert.hub import attributes, restate
 from haversack.convert.targets.coreml.builder import MAX_RANK, Builder, NeedsFloat32, Value
 from haversack.convert.targets.coreml.edges import TYPES, Edge, dtype_of, is_static, problem, shape_of
 from haversack.convert.targets.coreml.ops import LOWERINGS
+from haversack.convert.targets.coreml.ops.sampling import native
 from haversack.convert.targets.coreml.regions import Region
 
 OF_BITS = frozenset(
@@ -78,7 +79,26 @@ def lower(model: ir.Model, ios: int, *, half: bool = False, float32_nodes: froze
     Raises:
         UsageError: One of them is not in the graph.
     """
-    return _Driver(model, ios, half=half, float32_nodes=float32_nodes).run()
+    if unknown := float32_nodes - {str(node.name) for node in model.graph}:
+        raise UsageError(f"there is no node {min(unknown)!r} to compute in float32")
+    said, blockers = restated(model)
+    lowered = _Driver(said, ios, half=half, float32_nodes=float32_nodes).run()
+    told = {blocker.node for blocker in blockers}
+    lowered.blockers = [*blockers, *(blocker for blocker in lowered.blockers if blocker.node not in told)]
+    return lowered
+
+
+def restated(model: ir.Model) -> tuple[ir.Model, list[Blocker]]:
+    """`model` with the operators that MIL has no counterpart of said by simpler ones, and what cannot be said so."""
+    samplings = [node for graph in model.graphs() for node in graph if node.op_type == "GridSample"]
+    kept = {"GridSample"} if all(map(native, samplings)) else set()
+    return restate.restated(model, restate.OPERATORS - kept)
+
+
+def origin(node: ir.Node) -> str:
+    """The name of the hub's node that a node of a restated graph belongs to."""
+    name = str(node.name)
+    return name.removesuffix(restate.INTERNAL).rpartition("/")[0] if name.endswith(restate.INTERNAL) else name
 
 
 class _Driver:
@@ -96,9 +116,6 @@ class _Driver:
     def run(self) -> Lowered:
         from coremltools.converters.mil.mil import Function, Program
 
-        unknown = self.float32_nodes - {str(node.name) for node in self.graph}
-        if unknown:
-            raise UsageError(f"there is no node {min(unknown)!r} to compute in float32")
         given = {_name(value): self._edge(value, "input") for value in self.graph.inputs}
         if not given:
             why = "the model has none: all it gives are constants, and Core ML is not known to run such a program"
@@ -177,7 +194,7 @@ class _Driver:
             b.outputs = tuple(_expected(value) for value in node.outputs)
             inputs = tuple(None if value is None else self.values[_name(value)] for value in node.inputs)
             given = self._attributes(node)
-            b.half = self.half and b.node not in self.float32_nodes
+            b.half = self.half and origin(node) not in self.float32_nodes
             empty = all(0 in value.shape for value in b.outputs)
             results = [np.zeros(v.shape, v.dtype) for v in b.outputs] if empty else self._lowered(node, inputs, given)
             outputs = tuple(map(self._checked, b.outputs, results))
@@ -195,6 +212,9 @@ class _Driver:
 
     def _region(self, model: ir.Model, captured: Sequence[ir.Value], inputs: Sequence[Value]) -> list[Value]:
         """Emit a subgraph that was made a model of its own."""
+        model, blockers = restated(model)
+        if blockers:
+            raise UnsupportedError("coreml", blockers)
         inner = _Driver(model, self.b.ios, half=self.half, float32_nodes=self.float32_nodes)
         inner.b = self.b
         for value in captured:

@@ -8,7 +8,6 @@ FAMILIES = (
     "activation",
     "bits",
     "cast",
-    "contraction",
     "control",
     "conv",
     "elementwise",
@@ -27,7 +26,6 @@ FAMILIES = (
     "selection",
     "shape",
     "slicing",
-    "spectrum",
 )
 LOWERINGS = Registry("coreml", __name__, FAMILIES)
 lowers = LOWERINGS.lowers
