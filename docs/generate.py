@@ -13,6 +13,10 @@ from pathlib import Path
 
 from haversack.convert.targets.gaps import GAPS
 from haversack.convert.targets.registry import registries
+from haversack.convert.targets.tflite import runtimes
+from haversack.convert.targets.tflite.graph import Operator, Quantization, Tensor, per_tensor
+from haversack.convert.targets.tflite.kernels import KERNELS, version
+from haversack.convert.targets.tflite.schema import TENSOR_TYPES
 
 DOCS = Path(__file__).parent
 COMMANDS = ("inspect", "convert", "pack", "verify", "run", "bench", "demo")
@@ -39,7 +43,43 @@ def operators() -> str:
     for op in ops:
         cells = ["yes" if op in lowered[target] else GAPS[target][op] for target in ("tflite", "coreml")]
         lines.append(f"| {op} | {cells[0]} | {cells[1]} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *kernels()]) + "\n"
+
+
+def kernels() -> list[str]:
+    """The builtin kernels that TFLite lowerings use."""
+    lines = [
+        "## TFLite kernels",
+        "",
+        "What lowerings are built from: LiteRT's builtin operators, never custom ones and never Flex. For each: the",
+        "element types that it computes right, with and without XNNPACK, with the first release that has them and the",
+        "operator version that is written; quantized int8, its output at the input's scale (*same*), its own (*free*)",
+        "or the one that the format fixes (*fixed*); the most axes. A type that is missing here is cast to a wider one",
+        "where that is exact or said so, else refused. Some kernels take more axes only in later releases than their",
+        "number says: a file's own minimum, which `haversack convert` prints, counts that in. Every row is executed by",
+        "`tests/tflite/test_kernels.py`.",
+        "",
+        "| Kernel | Element types | int8 | Axes |",
+        "|---|---|---|---|",
+    ]
+    for code, kernel in sorted(KERNELS.items()):
+        found: dict[tuple[str, int], list[str]] = {}
+        for dtype in sorted(kernel.plain, key=list(TENSOR_TYPES).index):
+            found.setdefault(_released(code, dtype, None), []).append(dtype)
+        types = "; ".join(f"{', '.join(dtypes)} ({first} v{number})" for (first, number), dtypes in found.items())
+        first, number = _released(code, "int8", per_tensor(1.0))
+        int8 = f"{kernel.int8} ({first} v{number})" if kernel.int8 else ""
+        lines.append(f"| {code} | {types} | {int8} | {kernel.max_rank or 8} |")
+    return lines
+
+
+def _released(code: str, dtype: str, quantization: Quantization | None) -> tuple[str, int]:
+    """The first release and version of a kernel for one element type, on small tensors that need no broadcasting."""
+    one, two, three, result = (Tensor((1, 1, 1, 1), dtype, quantization=quantization) for _ in range(4))
+    operator = Operator(code, [one, two] if code == "MUL" else [one, two, three], [result], {}, "")
+    least = runtimes.minimum([operator])
+    assert least is not None, f"{code} {dtype} has no release"
+    return least.removeprefix("TensorFlow Lite "), version(operator)
 
 
 def command_line() -> str:

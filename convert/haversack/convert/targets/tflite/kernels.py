@@ -172,7 +172,7 @@ KERNELS: Final[dict[str, Kernel]] = {
     "RESIZE_NEAREST_NEIGHBOR": Kernel(F32 | BYTES | {"int16"}, "same", data=(0,), max_rank=4),
     "DYNAMIC_UPDATE_SLICE": Kernel(F32_I | BOOL | {"int8"}, "same", data=(0, 1)),
     "REVERSE_SEQUENCE": Kernel(F32_I | {"uint8", "int16"}, data=(0,)),
-    "NON_MAX_SUPPRESSION_V4": Kernel(F32, data=(1,)),
+    "NON_MAX_SUPPRESSION_V4": Kernel(F32, data=(1,), max_rank=2),
     "WHERE": Kernel(BOOL),
     "SHAPE": Kernel(MOVES),
     # bits

@@ -25,6 +25,8 @@ RESHAPE_OPTION_AXES = 8
 
 def unary(b: Builder, code: str, x: Tensor, **options: Any) -> Tensor:
     """An elementwise kernel of one input."""
+    if len(x.shape) > 6:  # LiteRT 1.1 does not load more with XNNPACK
+        return reshape(b, unary(b, code, reshape(b, x, (x.size,)), **options), x.shape)
     return b.op(code, [x], x.shape, **options)
 
 
