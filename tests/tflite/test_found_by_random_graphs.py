@@ -183,3 +183,32 @@ def test_coordinates_of_given_sizes_that_fall_on_a_tie(agree: Any, size: int) ->
         mode="nearest", nearest_mode="round_prefer_ceil",
     )  # fmt: skip
     agree([resize], {"x": IMAGE}, constants={"n": np.array([1, 2, 5, size])})
+
+
+def test_sizes_behind_such_a_ceil_mode_are_not_folded_too_large(agree: Any) -> None:
+    nodes = [
+        node("MaxPool", ["x"], ["p"], kernel_shape=[1, 1], strides=[2, 2], ceil_mode=1),
+        node("Shape", ["p"], ["s"]),
+        node("Gather", ["s", "last"], ["w"]),
+        node("Concat", ["rest", "w"], ["n"], axis=0),
+        node("Reshape", ["p", "n"], ["y"]),
+    ]
+    agree(nodes, {"x": IMAGE[..., :6]}, constants={"last": np.array([3]), "rest": np.array([-1])}, opset=19)
+
+
+OVERWRITING = [(op, dtype) for op in ("Add", "Sub", "Mul") for dtype in ("float32", "int32", "int64")]
+
+
+@pytest.mark.parametrize(("op", "dtype"), [*OVERWRITING, ("Softmax", "float32")])
+def test_a_value_that_two_reshapes_lead_to_is_not_overwritten(agree: Any, op: str, dtype: str) -> None:
+    """LiteRT lets the last operator write over what it reads, though `flat` is still read (ints: XNNPACK or not)."""
+    held = {"f": np.array([6]), "m": np.array([2, 3]), "t": np.array(3, dtype), "low": np.array(-99, dtype)}
+    nodes = [
+        node("Add", ["x", "x"], ["d"]),
+        node("Transpose", ["d"], ["tr"], perm=[1, 0]),
+        node("Reshape", ["tr", "f"], ["flat"]),
+        node("Reshape", ["flat", "m"], ["again"]),
+        node(op, ["again"], ["y"], axis=-1) if op == "Softmax" else node(op, ["again", "t"], ["y"]),
+        node("Max", ["flat", "low"], ["kept"]),
+    ]
+    agree(nodes, {"x": INTS.astype(dtype)}, ("y", "kept"), held)

@@ -15,6 +15,7 @@ from onnx_ir.passes.common.naming import NameGenerator
 from haversack.convert.errors import SourceError
 from haversack.convert.hub import opset, shapes
 from haversack.convert.hub.passes import simplify
+from haversack.convert.hub.passes.explicit_windows import drop_idle_ceil_mode
 
 
 def to_hub(model: ir.Model) -> ir.Model:
@@ -44,7 +45,10 @@ def to_hub(model: ir.Model) -> ir.Model:
     hub = opset.to_pinned(hub)
     TopologicalSortPass()(hub)
     _name(hub)
-    hub = simplify(shapes.infer(hub))
+    shapes.infer(hub)
+    while drop_idle_ceil_mode(hub):
+        shapes.infer(hub)
+    hub = simplify(hub)
     RemoveUnusedOpsetsPass()(hub)
     return hub
 

@@ -48,6 +48,10 @@ def _kernel(node: ir.Node) -> list[int] | None:
     return list(weights[2:]) if weights is not None else None
 
 
+def _integers(node: ir.Node, name: str) -> list[int]:
+    return list(node.attributes[name].as_ints()) if name in node.attributes else []
+
+
 def _default(node: ir.Node, name: str, value: list[int]) -> None:
     if name not in node.attributes:
         node.attributes[name] = ir.AttrInt64s(name, value)
@@ -71,20 +75,30 @@ def _resolve_pads(node: ir.Node, kernel: list[int]) -> None:
         node.attributes.pop("ceil_mode", None)
     node.attributes.pop("auto_pad", None)
     _default(node, "pads", [0] * (2 * len(kernel)))
-    if node.attributes.get_int("ceil_mode", 0) and _adds_no_window(node, kernel):
-        node.attributes.pop("ceil_mode")
 
 
-def _adds_no_window(node: ir.Node, kernel: list[int]) -> bool:
-    """Whether all that `ceil_mode` could add are windows that start in the padding at the end.
+def drop_idle_ceil_mode(model: ir.Model) -> bool:
+    """Drop `ceil_mode` where all that it could add are windows that start in the padding at the end, in place.
 
-    Those are left out: so says the specification since opset 22, and so does onnxruntime at every opset.
+    Those are left out: so says the specification since opset 22, and so does onnxruntime at every opset. Inference
+    for the pinned opset counts them, so this comes before anything reads a shape.
     """
-    shape = _spatial(node.inputs[0])
-    if shape is None:
+    changed = False
+    for node in nodes(model, *POOLS):
+        explicit = node.attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
+        if explicit and node.attributes.get_int("ceil_mode", 0) and _adds_no_window(node):
+            node.attributes.pop("ceil_mode")
+            changed = True
+    return changed
+
+
+def _adds_no_window(node: ir.Node) -> bool:
+    shape, kernel = _spatial(node.inputs[0]), _kernel(node)
+    if shape is None or kernel is None:
         return False
-    strides, dilations = node.attributes["strides"].as_ints(), node.attributes["dilations"].as_ints()
-    pads = node.attributes["pads"].as_ints()
+    ones = [1] * len(kernel)
+    strides, dilations = (_integers(node, name) or ones for name in ("strides", "dilations"))
+    pads = _integers(node, "pads") or [0, 0] * len(kernel)
     for size, k, stride, dilation, before, after in zip(
         shape, kernel, strides, dilations, pads[: len(kernel)], pads[len(kernel) :], strict=True
     ):
