@@ -48,7 +48,9 @@ def agree(tmp_path: Path, run: Any) -> Any:
         graph = helper.make_graph(nodes, "found", given, [onnx.ValueInfoProto(name=n) for n in outputs], held)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-        session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        options = ort.SessionOptions()  # its optimisations believe the shapes that inference gets wrong
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         expected = dict(zip(outputs, session.run(list(outputs), dict(feeds)), strict=True))
         path = tmp_path / "m.tflite"
         TARGET.write(to_hub(ir.from_proto(model)), "fp32", path, Options())
@@ -196,19 +198,19 @@ def test_sizes_behind_such_a_ceil_mode_are_not_folded_too_large(agree: Any) -> N
     agree(nodes, {"x": IMAGE[..., :6]}, constants={"last": np.array([3]), "rest": np.array([-1])}, opset=19)
 
 
-OVERWRITING = [(op, dtype) for op in ("Add", "Sub", "Mul") for dtype in ("float32", "int32", "int64")]
-
-
-@pytest.mark.parametrize(("op", "dtype"), [*OVERWRITING, ("Softmax", "float32")])
-def test_a_value_that_two_reshapes_lead_to_is_not_overwritten(agree: Any, op: str, dtype: str) -> None:
-    """LiteRT lets the last operator write over what it reads, though `flat` is still read (ints: XNNPACK or not)."""
-    held = {"f": np.array([6]), "m": np.array([2, 3]), "t": np.array(3, dtype), "low": np.array(-99, dtype)}
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_a_value_that_two_reshapes_lead_to_is_not_overwritten(agree: Any, dtype: str) -> None:
+    """LiteRT writes the sum of a scatter over the flattened product, which is still to be read; XNNPACK or not."""
+    feeds = {"x": INTS.astype(dtype), "w": np.arange(12).reshape(3, 4).astype(dtype), "u": np.full((1, 4), 9, dtype)}
     nodes = [
-        node("Add", ["x", "x"], ["d"]),
-        node("Transpose", ["d"], ["tr"], perm=[1, 0]),
-        node("Reshape", ["tr", "f"], ["flat"]),
-        node("Reshape", ["flat", "m"], ["again"]),
-        node(op, ["again"], ["y"], axis=-1) if op == "Softmax" else node(op, ["again", "t"], ["y"]),
-        node("Max", ["flat", "low"], ["kept"]),
+        node("MatMul", ["x", "w"], ["p"]),
+        node("ScatterElements", ["p", "i", "u"], ["y"], reduction="add"),
+        node("Max", ["p", "low"], ["kept"]),
     ]
-    agree(nodes, {"x": INTS.astype(dtype)}, ("y", "kept"), held)
+    agree(nodes, feeds, ("y", "kept"), {"i": np.zeros((1, 4), np.int64), "low": np.array(-99, dtype)})
+
+
+def test_a_value_that_two_reshapes_lead_to_is_not_overwritten_by_softmax(agree: Any) -> None:
+    feeds = {"x": IMAGE.reshape(2, 1, 5, 7, 1), "w": np.full((1, 3), 0.5, np.float32)}
+    nodes = [node("MatMul", ["x", "w"], ["p"]), node("Softmax", ["p"], ["y"]), node("Neg", ["p"], ["kept"])]
+    agree(nodes, feeds, ("y", "kept"))
