@@ -109,7 +109,7 @@ def test_nothing_is_published_when_verification_fails(case: Case, monkeypatch: p
 
 def test_a_reading_that_changes_the_model_is_found(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """The source file is executed by its own runtime, so that even a fault in reading it cannot pass."""
-    import haversack.convert.pipeline as pipeline
+    import haversack.convert.work as reading
     from haversack.convert.sources import read
 
     def faulty(path: Path):  # type: ignore[no-untyped-def]
@@ -121,8 +121,8 @@ def test_a_reading_that_changes_the_model_is_found(case: Case, monkeypatch: pyte
         onnx.save(spoiled, other)
         return dataclasses.replace(source, model=read(other).model)
 
-    monkeypatch.setattr(pipeline, "read", faulty)
-    work = pipeline.Work.begin(case.model)
+    monkeypatch.setattr(reading, "read", faulty)
+    work = reading.Work.begin(case.model)
     with pytest.raises(VerificationError, match="does not compute what onnxruntime"):
         work.reference(work.samples(case.arrays))
 

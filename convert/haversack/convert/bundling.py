@@ -15,11 +15,11 @@ from haversack.convert import latency
 from haversack.convert.bundle import NewVariant, write_bundle
 from haversack.convert.compress.recipes import Recipe
 from haversack.convert.packed import Made
-from haversack.convert.pipeline import Work
 from haversack.convert.report import Accuracy, Skipped, Variant, encode
 from haversack.convert.verify.contract import FLOAT16, FLOAT32, RELATIVE_FLOOR
 from haversack.convert.verify.edges import Edge, Edges, model_specs, output_scale
 from haversack.convert.verify.execute import Samples
+from haversack.convert.work import Work
 from haversack.runtimes.engines import Array
 from haversack.runtimes.errors import FeedError
 from haversack.runtimes.manifest import Manifest, Provenance, Tensor, Tolerance

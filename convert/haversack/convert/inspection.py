@@ -11,8 +11,6 @@ from haversack.convert.errors import Blocker, UnsupportedError, UsageError
 from haversack.convert.pipeline import (
     RESIZABLE_TARGETS,
     STATIC_TARGETS,
-    Data,
-    Work,
     checked_recipe,
     open_dimensions,
 )
@@ -29,6 +27,7 @@ from haversack.convert.report import (
 )
 from haversack.convert.targets import Options, open_target
 from haversack.convert.verify.execute import Progress
+from haversack.convert.work import Data, Work
 from haversack.runtimes import manifest
 from haversack.runtimes.bundle import SUFFIX, open_bundle
 from haversack.runtimes.measurements import VariantMeasurements

@@ -19,8 +19,6 @@ from haversack.convert.names import hyperparameters_of
 from haversack.convert.packed import Made
 from haversack.convert.pipeline import (
     STATIC_TARGETS,
-    Data,
-    Work,
     check_recipe,
     checked_recipe,
     make,
@@ -31,6 +29,7 @@ from haversack.convert.report import Accuracy, Pack, Skipped, Variant
 from haversack.convert.targets import Options, Target, open_target
 from haversack.convert.verify.accuracy import accuracy
 from haversack.convert.verify.execute import Progress, Samples, silent
+from haversack.convert.work import Data, Work
 from haversack.runtimes.errors import HaversackError
 from haversack.runtimes.preprocess import Preprocess
 

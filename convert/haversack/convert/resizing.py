@@ -7,13 +7,16 @@ alike among themselves: prime batches, and other dimensions both odd and even wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.errors import Blocker
+from haversack.convert.hub.formulas import formula
 from haversack.convert.hub.shapes import bind, symbols
 from haversack.runtimes.engines import Array
 
@@ -35,6 +38,11 @@ LADDER = (
 """A step and multiples of it: the default, three sizes to look at, and one to verify at. The first rung on which the
 model runs is taken: a U-Net of four levels takes multiples of 16, and a table of 16 positions no more than 16."""
 
+Windows = Literal["", "same", "pads"]
+WINDOWS: tuple[Windows, ...] = ("same", "pads")
+FIXED: tuple[Windows, ...] = ("",)
+"""How windows that skip elements may be padded where their axes are free: by TFLite's SAME, or by pads written out."""
+
 Sizes = Mapping[str, int]
 
 
@@ -43,27 +51,31 @@ class Attempt:
     """Symbolic dimensions that stay free together.
 
     Attributes:
-        points: Sizes of all symbolic dimensions: what to look at, the first to be written.
-        default: The sizes that the artifact has until it is resized; as `points[0]`, but for the batch.
-        spatial: Whether windows may slide along axes that are free.
+        points: Sizes of all symbolic dimensions: what to look at.
+        default: The sizes that the artifact has until it is resized.
+        windows: How windows are padded that skip elements, where axes beside the batch are free.
         free: What the user should know of the free dimensions.
         fixed: The batches that are fixed.
     """
 
     points: tuple[dict[str, int], ...]
     default: dict[str, int]
-    spatial: bool
+    windows: Windows
     free: str
     fixed: tuple[str, ...] = ()
 
     def at_default(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-        """A tensor's shape at the default batch, from those at `points`: sizes are linear in the batch."""
-        name = next((name for name, size in self.points[0].items() if size != self.default[name]), None)
-        if name is None or len(shapes) < 2:
+        """A tensor's shape at the default sizes, from those at `points`, where they are formulas of the sizes."""
+        if len(shapes) < 2 or self.points[0] == self.default:
             return shapes[0]
-        here, there, default = self.points[0][name], self.points[1][name], self.default[name]
-        rows = zip(shapes[0], shapes[1], strict=True)
-        return tuple(a + (b - a) * (default - here) // (there - here) for a, b in rows)
+        names = {tuple(point[name] for point in self.points): name for name in reversed(self.default)}
+        known = [sizes for sizes in names if len(set(sizes)) > 1]
+        rows = []
+        for sizes in zip(*shapes, strict=True):
+            found = formula(sizes, known) if len(set(sizes)) > 1 else None
+            here = [self.default[names[factor]] for factor in found.factors] if found else []
+            rows.append(int(math.prod(here) * found.scale + found.offset) if found else sizes[0])
+        return tuple(rows)
 
     def notes(self, blockers: Sequence[Blocker]) -> list[str]:
         """What is free, and what is not, for the blockers of the attempt to free it."""
@@ -94,6 +106,11 @@ class Resizing:
     repeat: Callable[[ir.Model], ir.Model]
 
     @property
+    def remedy(self) -> str:
+        """What to do where a dimension cannot stay free."""
+        return "fix the size with " + " ".join(f"--dim {name}=SIZE" for name in self.others)
+
+    @property
     def others(self) -> tuple[str, ...]:
         """Names of the symbolic dimensions that are no batch."""
         return tuple(name for name in self.default if name not in self.batches)
@@ -109,27 +126,22 @@ class Resizing:
     def attempts(self) -> Iterator[Attempt]:
         """What may stay free, most first: every dimension alone; all batches alike; all but the batches.
 
-        At a batch of 1 some transposes are reshapes, so where only batches are free the default is not looked at again.
+        Each is tried with operators that suit all sizes alike, then with those that suit a sliding window; each with
+        the default sizes, then without: at a batch of 1 some transposes are reshapes.
         """
-        points, others, batches = (self.default, *self.points[:-1]), self.others, self.batches
+        points, others, batches = (self.default, *self.points[:-1]), bool(self.others), self.batches
         every = ", ".join(self.default)
-        if others:
-            yield Attempt(points, self.default, False, every)
-            yield Attempt(points, self.default, True, every)
-        elif len(batches) == 1:
-            yield Attempt(points[:3], self.default, False, every)
-            yield Attempt(points[1:], self.default, False, every)
-        else:
-            yield Attempt(points, self.default, False, every)
+        rows: list[tuple[tuple[dict[str, int], ...], str, tuple[str, ...]]] = [(points, every, ())]
         if len(batches) > 1:
-            alike = f"{every}, with {' and '.join(batches)} alike"
-            tied = tuple({**p, **dict.fromkeys(batches, p[batches[0]])} for p in points)
-            yield Attempt(tied, self.default, False, alike)
-            yield Attempt(tied, self.default, True, alike) if others else Attempt(tied[1:], self.default, False, alike)
+            tied = tuple({**point, **dict.fromkeys(batches, point[batches[0]])} for point in points)
+            rows.append((tied, f"{every}, with {' and '.join(batches)} alike", ()))
         if batches and others:
-            once = tuple({**p, **dict.fromkeys(batches, 1)} for p in points)
-            for spatial in (False, True):
-                yield Attempt(once, self.default, spatial, ", ".join(others), batches)
+            once = tuple({**point, **dict.fromkeys(batches, 1)} for point in points)
+            rows.append((once, ", ".join(self.others), batches))
+        for looked, free, fixed in rows:
+            for windows in WINDOWS if others else FIXED:
+                for at in (looked if others else looked[:3], *((looked[1:],) if not fixed else ())):
+                    yield Attempt(at, self.default, windows, free, fixed)
 
     def fixed(self, blockers: Sequence[Blocker]) -> list[str]:
         """The note that says why the batch is not free."""

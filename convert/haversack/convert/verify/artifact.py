@@ -12,13 +12,14 @@ from haversack.convert.compress import is_quantized
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
 from haversack.convert.errors import UsageError
 from haversack.convert.names import target_of
-from haversack.convert.pipeline import RESIZABLE_TARGETS, STATIC_TARGETS, Data, Work, checked_recipe
+from haversack.convert.pipeline import RESIZABLE_TARGETS, STATIC_TARGETS, checked_recipe
 from haversack.convert.publish import private_folder, size
 from haversack.convert.report import Checked
 from haversack.convert.targets import Layer, Options, open_target
 from haversack.convert.verify.contract import COMPRESSED, contract
 from haversack.convert.verify.execute import Progress, silent
 from haversack.convert.verify.judge import Subject, judge
+from haversack.convert.work import Data, Work
 from haversack.runtimes.engines import ENGINES
 from haversack.runtimes.errors import HaversackError
 from haversack.runtimes.preprocess import Preprocess

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from haversack.convert.errors import Blocker, UnsupportedError
-from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization, Tensor, per_tensor
+from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization, Tensor, Vary, per_tensor
 from haversack.convert.targets.tflite.kernels import FIXED_SCALES, KERNELS, PROMOTIONS, Kernel
 from haversack.convert.targets.tflite.schema import TENSOR_TYPES
 from haversack.runtimes.engines import Array
@@ -62,7 +62,7 @@ class Builder:
         results: The outputs of the node that is being lowered.
         mode: How it is being lowered: `plain`, on what tensors stand for; `integer`, on int8; `hybrid`, float with int8
             weights whose kernel quantizes its input itself.
-        sizes_vary: Whether the operators must serve other sizes of the axes that windows slide along.
+        sizes_vary: Whether the operators must serve other sizes too; see `graph.Vary`.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Builder:
         self._name = ""
         self._op = ""
         self.mode: Mode = "plain"
-        self.sizes_vary = False
+        self.sizes_vary: Vary = ""
         self._computed: set[int] = set()
         self._plain: dict[int, tuple[int, Tensor]] = {}
         self._kept: list[Tensor] = []  # keeps ids in the two tables above from being reused

@@ -101,7 +101,7 @@ def pad_into_convolution(graph: Graph) -> None:
             (operator.options["stride_h"], operator.options["stride_w"]),
             (operator.options["dilation_h_factor"], operator.options["dilation_w_factor"]),
         )
-        if graph.sizes_vary and window.strided:
+        if graph.sizes_vary == "pads" and window.strided:
             continue
         if edges[0] == edges[3] == (0, 0) and same_padding(window, source.shape[1:3]) == edges[1:3]:
             operator.inputs[0] = source

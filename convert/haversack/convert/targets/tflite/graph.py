@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from haversack.runtimes.engines import Array
+
+Vary = Literal["", "same", "pads"]
+"""Whether sizes vary: not, or where windows skip elements either with TFLite's SAME, or with pads written out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,13 +143,13 @@ class Graph:
         inputs: Tensors by the model's names, in order; those of a subgraph have the name "".
         outputs: Tensors by the model's names, in order; one tensor may carry two names.
         operators: In execution order.
-        sizes_vary: Whether it must serve other sizes of the axes that windows slide along.
+        sizes_vary: Whether it must serve other sizes of the axes beside the batch.
     """
 
     inputs: list[tuple[str, Tensor]] = field(default_factory=list)
     outputs: list[tuple[str, Tensor]] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)
-    sizes_vary: bool = False
+    sizes_vary: Vary = ""
 
     def graphs(self) -> list[Graph]:
         """This graph and every subgraph inside it, in the order in which the file numbers them."""

@@ -16,7 +16,7 @@ from haversack.convert.targets import Options
 from haversack.convert.targets.tflite import hybrid, steps
 from haversack.convert.targets.tflite.builder import Builder, Mode, NoInt8Kernel, Result
 from haversack.convert.targets.tflite.fuse_transposes import transpose_into_product
-from haversack.convert.targets.tflite.graph import Graph, Quantization, Tensor
+from haversack.convert.targets.tflite.graph import Graph, Quantization, Tensor, Vary
 from haversack.convert.targets.tflite.layout import CHANNELS_LAST, Layout, assign
 from haversack.convert.targets.tflite.layout_rules import SPATIAL
 from haversack.convert.targets.tflite.ops import LOWERINGS
@@ -49,13 +49,13 @@ class Lowered:
     moved: tuple[Moved, ...] = ()
 
 
-def lower(model: ir.Model, options: Options, *, sizes_vary: bool = False) -> Lowered:
+def lower(model: ir.Model, options: Options, *, sizes_vary: Vary = "") -> Lowered:
     """Lower a compressed hub graph with static shapes; `model` is not changed.
 
     Args:
         model: The graph.
         options: What the user asked for.
-        sizes_vary: Choose no operator that is right at these sizes alone of the axes that windows slide along.
+        sizes_vary: Choose no operator that is right at these sizes alone.
     """
     LOWERINGS.load()
     model, blockers = bound_rows(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -9,6 +10,7 @@ import onnx_ir as ir
 from haversack.convert.errors import Blocker, UnsupportedError
 from haversack.convert.targets import Options
 from haversack.convert.targets.tflite.fuse import fuse
+from haversack.convert.targets.tflite.graph import Vary
 from haversack.convert.targets.tflite.lower import Lowered, lower
 from haversack.convert.targets.tflite.symbolic import OTHER_OPERATORS, Merge
 
@@ -19,7 +21,7 @@ FAILURES = (ArithmeticError, AssertionError, LookupError, ValueError)
 """What is raised of a graph that cannot be bound or lowered at a size at which none of its constants fits."""
 
 
-def lowered_once(model: ir.Model, options: Options, *, sizes_vary: bool = False) -> Lowered:
+def lowered_once(model: ir.Model, options: Options, *, sizes_vary: Vary = "") -> Lowered:
     """Lower and fuse a graph with static shapes.
 
     Raises:
@@ -35,7 +37,8 @@ def lowered_once(model: ir.Model, options: Options, *, sizes_vary: bool = False)
 def lowered_for_all(model: ir.Model, options: Options) -> Lowered:
     """Lower and fuse a graph so that it takes the other sizes in `options.resizing` too, as far as that goes.
 
-    A batch that cannot stay free is fixed at 1, and a note says why; another dimension is refused.
+    A batch that cannot stay free, or would slow the model at a batch of 1, is fixed at 1, and a note says why; another
+    dimension is refused.
 
     Raises:
         UnsupportedError: The target cannot hold the graph, or a dimension that is no batch cannot stay free.
@@ -53,7 +56,7 @@ def lowered_for_all(model: ir.Model, options: Options) -> Lowered:
             return found
         first = first or found
     if resizing.others:
-        raise UnsupportedError("tflite", first)
+        raise UnsupportedError("tflite", [replace(blocker, remedy=resizing.remedy) for blocker in first])
     given.notes += resizing.fixed(first)
     return given
 
@@ -64,17 +67,18 @@ def _merged(attempt: Attempt, model: ir.Model, options: Options) -> Lowered | li
     assert resizing is not None
     try:
         here = model if attempt.points[0] == resizing.default else resizing.at(attempt.points[0])
-        made = lowered_once(here, options, sizes_vary=attempt.spatial)
+        made = lowered_once(here, options, sizes_vary=attempt.windows)
         merge = Merge(made.graph)
         models = (resizing.at(point) for point in attempt.points[1:])
-        graphs = (lowered_once(other, options, sizes_vary=attempt.spatial).graph for other in models)
+        graphs = (lowered_once(other, options, sizes_vary=attempt.windows).graph for other in models)
         if all(merge.add(graph) for graph in graphs):
             merge.rewrite(resizing.weights())
             for tensor in made.graph.tensors():
                 tensor.shape = attempt.at_default(merge.shapes.get(id(tensor), [tensor.shape]))
-        return merge.blockers or made
+        made.notes += [f"{each.node} ({each.op}): {each.reason}." for each in merge.slower]
+        return merge.blockers or (made if resizing.others else merge.slower) or made
     except UnsupportedError as error:
         return list(error.blockers)
     except FAILURES as error:
         reason = f"it cannot be lowered at other sizes ({error})"
-        return [Blocker("", "graph", reason, "fix the size with --dim NAME=SIZE")]
+        return [Blocker("", "graph", reason, "fix the size")]

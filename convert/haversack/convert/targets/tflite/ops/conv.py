@@ -89,7 +89,7 @@ def _padded(b: Builder, x: Tensor, window: Window, edges: list[tuple[int, int]])
     """The input and the padding scheme; zeros are written out where no scheme gives these pads."""
     if not any(map(any, edges)):
         return x, VALID
-    if same_padding(window, x.shape[1:-1]) == edges and not (b.sizes_vary and window.strided):
+    if same_padding(window, x.shape[1:-1]) == edges and not (b.sizes_vary == "pads" and window.strided):
         return x, SAME
     if any(side < 0 for edge in edges for side in edge):
         raise b.refuse("negative pads", "slice the input instead")

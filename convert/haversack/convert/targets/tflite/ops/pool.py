@@ -150,7 +150,7 @@ def _planes(b: Builder, code: str, x: Tensor, window: Window, edges: Edges) -> T
         lifted = steps.reshape(b, x, (x.shape[0], 1, *x.shape[1:]))
         y = _planes(b, code, lifted, window.prepend_axis(), [(0, 0), *edges])
         return steps.reshape(b, y, (y.shape[0], *y.shape[2:]))
-    fixed = not (b.sizes_vary and window.strided)
+    fixed = not (b.sizes_vary == "pads" and window.strided)
     padding = SAME if any(map(any, edges)) and fixed and _is_same(window, x.shape[1:-1], edges) else VALID
     if padding == VALID:
         x = _lowest(b, x, edges)

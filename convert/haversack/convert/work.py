@@ -1,0 +1,199 @@
+"""One model on its way to artifacts: what was read, at which sizes, compressed how, and what its source computes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx_ir as ir
+
+from haversack.convert import report
+from haversack.convert.compress import Compressed
+from haversack.convert.compress import compress as compress_graph
+from haversack.convert.compress.recipes import Recipe
+from haversack.convert.data import Dataset, open_data, synthetic
+from haversack.convert.errors import UsageError
+from haversack.convert.hub import OPSET
+from haversack.convert.hub.shapes import bind, bind_batch, symbols
+from haversack.convert.publish import size
+from haversack.convert.resizing import Resizing, sizes_of
+from haversack.convert.sources import Source, read
+from haversack.convert.verify.edges import model_specs
+from haversack.convert.verify.execute import Progress, Samples, hold, run_all
+from haversack.convert.verify.reference import Reference, refer
+from haversack.runtimes.engines import Array
+from haversack.runtimes.preprocess import Preprocess
+
+Data = str | Path | Mapping[str, Array]
+
+SYNTHETIC_SAMPLES = 16
+"""How many made-up inputs stand in where no data is given."""
+
+SEED = 20_240_229
+"""Of the made-up inputs: the same for everyone, so that a result can be repeated."""
+
+
+@dataclass
+class Work:
+    """One model on its way, and what its variants share.
+
+    Attributes:
+        path: The source file.
+        source: What was read.
+        bound: The hub graph with its batch bound to 1.
+        preprocess: How images become inputs.
+        calibration: Opened calibration data.
+        sizes: Sizes of the symbolic dimensions: the default ones, and others that the model takes.
+    """
+
+    path: Path
+    source: Source
+    bound: ir.Model
+    preprocess: Preprocess | None
+    calibration: Dataset | None = None
+    sizes: tuple[dict[str, int], tuple[dict[str, int], ...]] | None = None
+    _sized: ir.Model | None = None
+    _compressed: dict[tuple[str, bool], Compressed] = field(default_factory=dict)
+    _outputs: dict[str, dict[str, Array]] = field(default_factory=dict)
+    _reference: Reference | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        path: Path,
+        preprocess: str | Path | Preprocess | None = None,
+        dims: Mapping[str, int] | None = None,
+    ) -> Work:
+        """Read the source into the hub, with the symbolic dimensions that `dims` names fixed.
+
+        Raises:
+            SourceError: The file is missing, damaged or of an unknown format.
+            UsageError: `dims` names no symbolic dimension, or a size below 1.
+        """
+        from haversack.convert.worker_stage import check_model
+
+        check_model(path)
+        prepare = read_preprocess(preprocess)
+        source = read(path)
+        if dims:
+            try:
+                source = dataclasses.replace(source, model=bind(source.model, dims))
+            except ValueError as error:
+                raise UsageError(f"--dim: {error}") from None
+        return cls(path, source, bind_batch(source.model), prepare)
+
+    @property
+    def sized(self) -> ir.Model:
+        """The hub graph with every symbolic dimension bound to its default size: a batch to 1."""
+        if self._sized is None:
+            default = self._sizes()[0]
+            others = {name: default[name] for name in symbols(self.bound)}
+            self._sized = bind(self.bound, others) if others else self.bound
+        return self._sized
+
+    def _sizes(self) -> tuple[dict[str, int], tuple[dict[str, int], ...]]:
+        if self.sizes is None:
+            self.sizes = sizes_of(self.source.model, {})
+        return self.sizes
+
+    def resizing(self, compressed: Compressed) -> Resizing | None:
+        """The model at other sizes, compressed alike; None where all its dimensions are fixed."""
+        if self._is_static():
+            return None
+        default, points = self._sizes()
+        names = symbols(self.source.model)
+        batches = tuple(name for name in default if names[name])
+        return Resizing(self.source.model, default, batches, points, compressed.repeat)
+
+    def open(self, data: Data | None) -> Dataset | None:
+        """Open DATA, checked against the model's inputs.
+
+        Raises:
+            DataError: It does not fit.
+        """
+        if data is None:
+            return None
+        opened = open_data(data, model_specs(list(self.bound.graph.inputs)), self.preprocess)
+        if self.sizes is None and symbols(self.bound):  # the data says which sizes are usual
+            feeds, _ = next(iter(opened.batches(1)))
+            given = {
+                dim.value or f"{value.name}_{axis}": feeds[str(value.name)].shape[axis]
+                for value in self.bound.graph.inputs
+                for axis, dim in enumerate(value.shape or ())
+                if isinstance(dim, ir.SymbolicDim)
+            }
+            self.sizes = sizes_of(self.source.model, given)
+        return opened
+
+    def samples(self, data: Data | None) -> Samples:
+        """The samples to verify on: DATA, or made-up inputs where there is none."""
+        return hold(self.open(data) or self.made_up(SYNTHETIC_SAMPLES))
+
+    def made_up(self, count: int) -> Dataset:
+        """Seeded synthetic inputs."""
+        return synthetic(model_specs(list(self.sized.graph.inputs)), count, SEED)
+
+    def compressed(self, recipe: Recipe, *, static: bool, progress: Progress | None = None) -> Compressed:
+        """The hub graph after `recipe`, each made once: with static shapes, or with the source's own."""
+        if not static and self._is_static():
+            static = True
+        key = (recipe.name, static)
+        if key not in self._compressed:
+            graph = self.sized if static else self.source.model
+            batches = None if self.calibration is None else (feeds for feeds, _ in self.calibration.batches(1))
+            self._compressed[key] = compress_graph(graph, recipe, batches, progress)
+        return self._compressed[key]
+
+    def reference(self, samples: Samples, progress: Progress | None = None) -> Reference:
+        """The source executed on `samples`, once."""
+        if self._reference is None or self._reference.samples is not samples:
+            self._reference = refer(self.path, self.source, self.bound, samples, progress)
+            self._outputs.clear()
+        return self._reference
+
+    def compressed_outputs(self, recipe: Recipe, samples: Samples, progress: Progress | None) -> dict[str, Array]:
+        """What the compressed hub graph computes on `samples`, once a recipe."""
+        if recipe.name not in self._outputs:
+            from haversack.convert.hub.evaluate import Evaluator
+
+            graph = self.compressed(recipe, static=True).model
+            phrase = f"running the {recipe.name} model"
+            self._outputs[recipe.name] = run_all(Evaluator(graph).run, samples, progress, phrase)
+        return self._outputs[recipe.name]
+
+    def facts(self) -> report.Model:
+        """What the model is, for a report."""
+        graph = self.source.model.graph
+        ops: dict[str, int] = {}
+        for node in graph.all_nodes():
+            ops[node.op_type] = ops.get(node.op_type, 0) + 1
+        parameters = sum(v.const_value.size for v in graph.initializers.values() if v.const_value is not None)
+        return report.Model(
+            name=self.source.name,
+            format=self.source.format,
+            sha256=self.source.sha256,
+            bytes=size(self.path),
+            opset=OPSET,
+            nodes=sum(ops.values()),
+            ops=dict(sorted(ops.items())),
+            parameters=int(parameters),
+            inputs=tuple(report.Tensor(s.name, s.dtype, s.shape) for s in model_specs(list(graph.inputs))),
+            outputs=tuple(report.Tensor(s.name, s.dtype, s.shape) for s in model_specs(list(graph.outputs))),
+        )
+
+    def _is_static(self) -> bool:
+        values = self.source.model.graph.inputs
+        return all(value.shape is not None and value.shape.is_static() for value in values)
+
+
+def read_preprocess(spec: str | Path | Preprocess | None) -> Preprocess | None:
+    """The preprocessing that a preset's name or a file says.
+
+    Raises:
+        FeedError: Neither.
+    """
+    if spec is None or isinstance(spec, Preprocess):
+        return spec
+    return Preprocess.from_spec(str(spec))
