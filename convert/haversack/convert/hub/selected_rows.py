@@ -42,6 +42,10 @@ LEAST = 2
 """So many rows at least: an axis of one row could not be told from others of size 1 after a Reshape."""
 
 
+_ALL = np.iinfo(np.int64).max
+"""The end of a Slice that takes all of an axis."""
+
+
 class _MixesRowsError(Exception):
     """The message says how an operator makes one row depend on others, as a clause."""
 
@@ -56,7 +60,7 @@ def bound_rows(model: ir.Model) -> tuple[ir.Model, list[Blocker]]:
     Result:
         k, n = NonMaxSuppression(boxes, scores, 20, …)     k is [60, 3], of which n rows count
         a = GatherND(boxes, Slice(k))                      [60, 4]
-        y = Slice(a, [0], n, [0])                          declared [60, 4], at run time [n, 4]
+        y = Slice(a, [0, 0], Concat(n, [∞]))               declared [60, 4], at run time [n, 4]
 
     Args:
         model: A hub graph; it is not changed.
@@ -119,11 +123,17 @@ def _track(value: ir.Value, axis: int, rows: Rows, tracked: dict[ir.Value, Rows]
 def _cut(graph: ir.Graph, value: ir.Value, rows: Rows) -> None:
     """Let a graph output be the rows of `value` that count."""
     axis, number, _ = rows
-    places = [initializer(graph, f"{value.name}/{what}", np.array([n])) for what, n in (("start", 0), ("axis", axis))]
-    node = ir.node("Slice", [value, places[0], number, places[1]], name=f"{value.name}/rows")
+    assert value.shape is not None
+    sides = [np.full(axis, _ALL), np.full(len(value.shape) - axis - 1, _ALL)]
+    ends = [number if n is None else initializer(graph, f"{value.name}/end", n) for n in (sides[0], None, sides[1])]
+    end = ir.node("Concat", [part for part in ends if part is number or part.shape != (0,)], attributes={"axis": 0})
+    end.name = end.outputs[0].name = f"{value.name}/end_of_rows"
+    end.outputs[0].type, end.outputs[0].shape = number.type, ir.Shape([len(value.shape)])
+    start = initializer(graph, f"{value.name}/start", np.zeros(len(value.shape), np.int64))
+    node = ir.node("Slice", [value, start, end.outputs[0]], name=f"{value.name}/rows")
     result = node.outputs[0]
     result.type, result.shape, result.name = value.type, value.shape, value.name
-    graph.append(node)
+    graph.extend([end, node])
     for place, output in enumerate(graph.outputs):
         if output is value:
             graph.outputs[place] = result

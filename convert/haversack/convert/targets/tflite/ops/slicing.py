@@ -40,10 +40,19 @@ def slice_(
 
 def _forward(b: Builder, x: Tensor, rows: list[range]) -> Tensor:
     shape = [len(row) for row in rows]
-    if all(row.step == 1 or len(row) == 1 for row in rows):
+    whole = [row == range(size) for row, size in zip(rows, x.shape, strict=True)]
+    if all(whole):
+        return x
+    if not any(whole) and all(row.step == 1 or len(row) == 1 for row in rows):
         return steps.slice_axes(b, x, [row[0] for row in rows], shape)
-    begin, end = b.ints([row[0] for row in rows]), b.ints([row[-1] + 1 for row in rows])
-    return b.op("STRIDED_SLICE", [x, begin, end, b.ints([row.step for row in rows])], shape)
+    # Axes that are kept have no bounds, so that the same operator serves when their size changes at run time.
+    begin, end = (
+        [0 if kept else bound for kept, bound in zip(whole, bounds, strict=True)]
+        for bounds in ([row[0] for row in rows], [row[-1] + 1 for row in rows])
+    )
+    mask = sum(1 << axis for axis, kept in enumerate(whole) if kept)
+    operands = [x, b.ints(begin), b.ints(end), b.ints([row.step for row in rows])]
+    return b.op("STRIDED_SLICE", operands, shape, begin_mask=mask, end_mask=mask)
 
 
 def _computed(
@@ -61,6 +70,8 @@ def _computed(
         places = b.const((axes.value().astype(np.int64) % rank).astype(np.int32))
     else:
         places = steps.binary(b, "FLOOR_MOD", steps.index(b, axes), b.const(rank, "int32"))
+    if places.constant and places.value().tolist() == list(range(rank)):  # the bounds of every axis, in order
+        return b.op("STRIDED_SLICE", [x, first, last, width], b.result.shape)
     column = steps.reshape(b, places, (starts.size, 1))
 
     def scattered(values: Tensor) -> Tensor:
