@@ -31,6 +31,7 @@ from haversack.convert.targets.tflite.layout_labels import Labels, size
 from haversack.convert.targets.tflite.layout_perms import Perm, identity
 from haversack.convert.targets.tflite.layout_reasons import Reasons
 from haversack.convert.targets.tflite.layout_rewrite import Rewriter
+from haversack.convert.targets.tflite.layout_rules import Transposes
 from haversack.convert.targets.tflite.mincut import SINK, SOURCE
 
 CHANNELS_LAST = "haversack.channels_last"
@@ -128,6 +129,7 @@ def assign(model: ir.Model, io_layout: Literal["keep", "channels-last"] = "keep"
     why = {value: reasons.of(value) for value in frames.frames}
     orders_in = [_order(frames.frame(value)[ends[value]]) for value in graph.inputs]
     orders_out = [_order(frames.frame(value)[ends[value]]) for value in graph.outputs]
+    own = {node: reasons.own(node, kind) for node, kind in frames.kinds.items() if isinstance(kind, Transposes)}
     rewriter = Rewriter(graph, frames, lambda node, slot: state(labels.of(node, slot)), CHANNELS_LAST)
     rewriter.run(ends, labels.captured)
     assert [value.name for value in graph.outputs] == shared
@@ -138,9 +140,8 @@ def assign(model: ir.Model, io_layout: Literal["keep", "channels-last"] = "keep"
         copies = rewriter.copies.get(value)
         perm, held = next(iter(copies.items())) if copies else (identity(0), value)
         places[name] = Place(held.name or "", _order(perm))
-    original = "the model's own Transpose, which changes the order within the channels or within the rest"
     remaining = [(value, copy, why.get(value) or "a constant in blocks") for value, copy in rewriter.transposes]
-    remaining += [(value, node.outputs[0], original) for node, value in rewriter.kept]
+    remaining += [(value, node.outputs[0], own[node]) for node, value in rewriter.kept]
     transposes = [
         Transposition(names.get(value, value.name or ""), copy.name or "", size(value), reason)
         for value, copy, reason in remaining

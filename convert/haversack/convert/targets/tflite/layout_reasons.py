@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from haversack.convert.targets.tflite.layout_blocks import Free, Slot
 from haversack.convert.targets.tflite.layout_labels import Labels
-from haversack.convert.targets.tflite.layout_rules import Pinned, Spatial
+from haversack.convert.targets.tflite.layout_rules import Pinned, Spatial, Transposes
 from haversack.convert.targets.tflite.mincut import SINK, SOURCE
 
 Step = tuple[ir.Node, Slot]
@@ -45,6 +45,14 @@ class Reasons:
             return f"{writes}; output {value.name} keeps its order"
         return f"{writes}; a nested graph reads {value.name} in its logical order"
 
+    def own(self, node: ir.Node, kind: Transposes) -> str:
+        """Why a Transpose of the model itself moves bytes, if it does."""
+        labels, slots = self._labels, (Slot(False, 0), Slot(True, 0))
+        if all(labels.transpose_cost(node, kind, i, o) for i in (0, 1) for o in (0, 1)):
+            return "the model's own Transpose, which no order of the tensors around it makes needless"
+        before, after = (self._pinned((node, slot), self._sides[labels.of(node, slot)]) for slot in slots)
+        return f"the model's own Transpose: {before}; {after}"
+
     def _uses(self, value: ir.Value) -> list[tuple[ir.Node, int]]:
         uses = [(use.node, use.idx) for use in value.uses() if use.node in self._labels.terms]
         return sorted(uses, key=lambda use: (self._labels.frames.position(use[0]), use[1]))
@@ -66,12 +74,18 @@ class Reasons:
                     if step[0] not in seen and self._sides[self._labels.of(*step)] == state:
                         seen.add(step[0])
                         queue.append(step)
-        return f"{start[0].name} ({start[0].op_type}) is cheaper so"
+        own = "the model's own" if isinstance(self._labels.frames.kinds[start[0]], Transposes) else "cheaper so"
+        return f"{start[0].name} ({start[0].op_type}) is {own}"
 
     def _touched(self, node: ir.Node, term: int) -> Iterator[ir.Value]:
-        for slot, own in self._labels.terms[node].items():
+        kind, labels = self._labels.frames.kinds[node], self._labels
+        absorbed = False
+        if isinstance(kind, Transposes):
+            read, written = (int(self._sides[labels.of(node, Slot(output, 0))]) for output in (False, True))
+            absorbed = not labels.transpose_cost(node, kind, read, written)
+        for slot, own in labels.terms[node].items():
             value = slot.value(node)
-            if own == term and len(set(self._labels.frames.frame(value))) == 2:
+            if (own == term or absorbed) and len(set(labels.frames.frame(value))) == 2:
                 yield value
 
     def _steps(self, value: ir.Value) -> Iterator[Step]:
