@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -56,6 +58,21 @@ def test_a_folder_is_one_artifact(tmp_path: Path) -> None:
             bundle.artifact_bytes("coreml-fp16")
     assert path_sha256(out) == path_sha256(package)
     assert (out / "Data" / "deep" / "weight.bin").read_bytes() == bytes(range(256))
+
+
+def test_more_than_a_zip_holds_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    artifact = tmp_path / "m.tflite"
+    with artifact.open("wb") as file:
+        file.truncate((1 << 31) - 1)  # sparse: it takes no room, and the manifest makes it too much
+    variant = NewVariant("tflite-fp32", "tflite", "fp32", artifact, (MODEL_INPUT,), (MODEL_OUTPUT,))
+    half = tmp_path / "n.tflite"
+    half.write_bytes(b"TFL3")
+    tracemalloc.start()
+    with pytest.raises(UsageError, match=r"at most 2 GiB, and this one would hold 2\.0 GiB"):
+        double_bundle(tmp_path, variants=[dataclasses.replace(variant, companions=(half,))])
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    assert not (tmp_path / "double.haversack").exists()
 
 
 def test_a_folders_hash_depends_on_where_one_file_ends_and_the_next_begins(tmp_path: Path) -> None:

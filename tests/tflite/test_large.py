@@ -15,6 +15,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from large_model import TABLE, TOKENS, write_large_model
 
+from haversack.convert.errors import SourceError
+from haversack.convert.sources.tflite import read_tflite
 from haversack.convert.targets.tflite.extract import read, single
 from haversack.convert.targets.tflite.graph import Graph, Operator, Tensor
 from haversack.convert.targets.tflite.write import OUTSIDE_BYTES, serialize, write
@@ -105,6 +107,13 @@ def test_layers_are_cut_out_of_such_a_file() -> None:
     engine = open_artifact(single(data, 1))
     found = engine.run({engine.inputs[0].name: x})[engine.outputs[0].name]
     assert np.allclose(found, x @ SECOND, rtol=1e-5, atol=1e-4)  # 56 products
+
+
+def test_such_a_file_is_no_source(tmp_path: Path) -> None:
+    """The reader of TFLite files would see weights without values."""
+    write(two_layers(), tmp_path / "m.tflite", inline_bytes=0)
+    with pytest.raises(SourceError, match="weights behind its FlatBuffer"):
+        read_tflite(tmp_path / "m.tflite")
 
 
 GIB = 1 << 30

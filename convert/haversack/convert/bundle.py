@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from haversack.convert.errors import UsageError
-from haversack.convert.publish import check_output, private_folder, publish
+from haversack.convert.publish import check_output, private_folder, publish, size
 from haversack.runtimes.bundle import MANIFEST, MEASUREMENTS, SUFFIX, open_bundle
 from haversack.runtimes.digest import tree_sha256
 from haversack.runtimes.engines import Array
@@ -33,7 +33,7 @@ ALIGNMENT = 64
 """Every member's bytes start at a multiple of this, so that a device can map an artifact instead of copying it."""
 
 _PADDING = 0xD935  # the extra field that Android's zipalign pads with
-_LIMIT = (1 << 32) - 1  # bytes, without ZIP64
+_LIMIT = (1 << 31) - 1  # bytes, without ZIP64
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ def write_bundle(
     if path.suffix != SUFFIX:
         raise UsageError(f"a bundle is named *{SUFFIX}, not {path.name}")
     check_output(path, force=force)
+    _check_size(sum(size(each) for variant in variants for each in (variant.artifact, *variant.companions)))
     members: dict[str, bytes] = {}
     manifest = Manifest(
         name=name,
@@ -141,10 +142,9 @@ def write_zip(path: Path, members: Mapping[str, bytes]) -> None:
     Timestamps are `SOURCE_DATE_EPOCH`'s where it is set, else 1980-01-01, the oldest that a zip can hold.
 
     Raises:
-        UsageError: It would be larger than 4 GiB.
+        UsageError: It would be larger than 2 GiB.
     """
-    if sum(map(len, members.values())) > _LIMIT // 2:
-        raise UsageError("a bundle holds at most 2 GiB")
+    _check_size(sum(map(len, members.values())))
     stamp = _timestamp()
     with path.open("wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=False) as archive:
         for name, content in members.items():
@@ -154,6 +154,15 @@ def write_zip(path: Path, members: Mapping[str, bytes]) -> None:
             start = file.tell() + 30 + len(name.encode()) + 4  # local header, name, header of the extra field
             info.extra = struct.pack("<HH", _PADDING, -start % ALIGNMENT) + bytes(-start % ALIGNMENT)
             archive.writestr(info, content)
+
+
+def _check_size(total: int) -> None:
+    """Refuse what a zip without ZIP64, the only one that every reader of bundles takes, may not hold."""
+    if total > _LIMIT:
+        raise UsageError(
+            f"a bundle holds at most 2 GiB, and this one would hold {total / 2**30:.1f} GiB: leave variants out, or "
+            "convert each large one to a file of its own"
+        )
 
 
 def _entry(variant: NewVariant, members: dict[str, bytes]) -> Variant:

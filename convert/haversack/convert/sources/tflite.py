@@ -19,7 +19,8 @@ def read_tflite(path: Path) -> ir.Model:
     Inputs and outputs have their names in the file's signature where it has one, else the tensors' own.
 
     Raises:
-        SourceError: TensorFlow is absent, the file is damaged, or an operator has no ONNX counterpart.
+        SourceError: TensorFlow is absent, the file is damaged or has weights behind its FlatBuffer, or an operator has
+            no ONNX counterpart.
     """
     tensor_inputs, tensor_outputs, inputs, outputs = _interface(path)
     with tensorflow(path.name):
@@ -51,6 +52,11 @@ def _interface(path: Path) -> tuple[list[str], list[str], list[str], list[str]]:
         outputs = _known_as(graph.outputs, tensor_outputs, signature.outputs if signature else ())
     except Exception as error:  # the generated reader checks nothing: any error means a damaged file
         raise SourceError(f"{path.name} is a damaged TFLite file: {first_line(error)}; export it again") from None
+    if any(buffer.offset > 1 for buffer in model.buffers):
+        raise SourceError(
+            f"{path.name} holds weights behind its FlatBuffer, as files beyond 2 GB do, and tf2onnx does not find them "
+            "there; convert the model that it was made from"
+        )
     return tensor_inputs, tensor_outputs, inputs, outputs
 
 
