@@ -43,18 +43,18 @@ def lowered_for_all(model: ir.Model, options: Options) -> Lowered:
     Raises:
         UnsupportedError: The target cannot hold the graph, or a dimension that is no batch cannot stay free.
     """
-    given, resizing = lowered_once(model, options), options.resizing
-    if resizing is None:
-        return given
-    first: list[Blocker] = []
-    for attempt in resizing.attempts():
-        if attempt.points[0] != resizing.default and first[0].reason != OTHER_OPERATORS:
+    resizing, first = options.resizing, list[Blocker]()
+    for attempt in resizing.attempts() if resizing is not None else ():
+        if attempt.points[0] != attempt.default and first[0].reason != OTHER_OPERATORS:
             continue  # this is for what is special at the default size, and that is not
         found = _merged(attempt, model, options)
         if isinstance(found, Lowered):
             found.notes += attempt.notes(first)
             return found
         first = first or found
+    given = lowered_once(model, options)
+    if resizing is None:
+        return given
     if resizing.others:
         raise UnsupportedError("tflite", [replace(blocker, remedy=resizing.remedy) for blocker in first])
     given.notes += resizing.fixed(first)
@@ -66,7 +66,7 @@ def _merged(attempt: Attempt, model: ir.Model, options: Options) -> Lowered | li
     resizing = options.resizing
     assert resizing is not None
     try:
-        here = model if attempt.points[0] == resizing.default else resizing.at(attempt.points[0])
+        here = model if attempt.points[0] == attempt.default else resizing.at(attempt.points[0])
         made = lowered_once(here, options, sizes_vary=attempt.windows)
         merge = Merge(made.graph)
         models = (resizing.at(point) for point in attempt.points[1:])
