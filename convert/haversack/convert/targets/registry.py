@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from haversack.convert.errors import Blocker, UnsupportedError
+from haversack.convert.targets.refusals import unlowered
 
 Lowering = Callable[..., Any]
 
@@ -90,9 +91,7 @@ class Registry:
             UnsupportedError: No lowering, or an input or attribute that the lowering does not take.
         """
         if op not in self._lowerings:
-            raise UnsupportedError(
-                self.target, [Blocker(name, op, f"{self.target} has no lowering for it", "replace this node")]
-            )
+            raise UnsupportedError(self.target, [unlowered(self.target, name, op)])
         lowering = self._lowerings[op]
         try:
             bound = _signature(lowering).bind(builder, *inputs, **attributes)

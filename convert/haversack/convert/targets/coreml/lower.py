@@ -21,6 +21,7 @@ from haversack.convert.targets.coreml.edges import TYPES, Edge, dtype_of, is_sta
 from haversack.convert.targets.coreml.ops import LOWERINGS
 from haversack.convert.targets.coreml.ops.sampling import native
 from haversack.convert.targets.coreml.regions import Region
+from haversack.convert.targets.refusals import unlowered
 
 OF_BITS = frozenset(
     """BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Concat Equal Expand Flatten Gather GatherElements
@@ -290,7 +291,7 @@ class _Driver:
         """The blocker of a node whose operator has no lowering: all that can be said without its inputs' shapes."""
         if node.domain in ("", "ai.onnx") and node.op_type in self.registry:
             return None
-        return Blocker(str(node.name), node.op_type, "coreml has no lowering for it", "replace this node")
+        return unlowered("coreml", str(node.name), node.op_type)
 
     def _notes(self) -> list[str]:
         notes = []
