@@ -13,6 +13,7 @@ from haversack.convert.hub import attributes, restate
 from haversack.convert.hub.selected_rows import PADDED, bound_rows
 from haversack.convert.report import Moved, Transposed
 from haversack.convert.targets import Options
+from haversack.convert.targets.refusals import unlowered, unsized
 from haversack.convert.targets.tflite import hybrid, steps
 from haversack.convert.targets.tflite.builder import Builder, Mode, NoInt8Kernel, Result
 from haversack.convert.targets.tflite.fuse_transposes import transpose_into_product
@@ -72,11 +73,7 @@ def lower(model: ir.Model, options: Options, *, sizes_vary: Vary = "") -> Lowere
 
 def _unknown_operators(model: ir.Model) -> list[Blocker]:
     """What can be said without shapes: operators that no lowering is registered for."""
-    return [
-        Blocker(node.name or "", node.op_type, "tflite has no lowering for it", "replace this node")
-        for node in model.graph
-        if node.op_type not in LOWERINGS
-    ]
+    return [unlowered("tflite", node.name or "", node.op_type) for node in model.graph if node.op_type not in LOWERINGS]
 
 
 def _static_blockers(model: ir.Model) -> list[Blocker]:
@@ -87,14 +84,14 @@ def _static_blockers(model: ir.Model) -> list[Blocker]:
     ]
     if blockers:
         return blockers
-    return [
-        Blocker(
-            node.name or "", node.op_type, "the shape of its result is not static", "make its shape inputs constant"
-        )
-        for node in model.graph
-        for value in node.outputs
-        if value.name and (value.shape is None or not value.shape.is_static() or value.dtype is None)
-    ]
+    lost = [node for node in model.graph if any(map(_unsized, node.outputs))]
+    first = [node for node in lost if not any(value is not None and _unsized(value) for value in node.inputs)]
+    # What follows these nodes has no shape because of them.
+    return [unsized(node.name or "", node.op_type) for node in first or lost]
+
+
+def _unsized(value: ir.Value) -> bool:
+    return bool(value.name) and (value.shape is None or not value.shape.is_static() or value.dtype is None)
 
 
 class _Driver:
@@ -120,10 +117,7 @@ class _Driver:
         graph.operators = self.b.operators
         transpose_into_product(graph)  # a product takes some in, which are then read by nothing
         tensors = {value.name: tensor for value, tensor in self.values.items()}
-        self.lowered.transposed = {
-            id(tensors.get(left.result)): Transposed(left.value, left.bytes, left.reason)
-            for left in self.layout.transposes
-        }
+        self.lowered.transposed = {id(tensors.get(name)): left for name, left in self.layout.transposes.items()}
         ends = (("input", self.layout.inputs), ("output", self.layout.outputs))
         self.lowered.moved = tuple(
             Moved(kind, name, tuple(tensors[name].shape[axis] for axis in np.argsort(order)), order)
