@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from haversack.convert.errors import SourceError
 from haversack.convert.sources.onnx import HELD_BYTES, read_onnx
 from haversack.convert.sources.onnx_wire import KEPT_BYTES, without_weights
+from haversack.convert.verify.original import open_original
 from haversack.convert.worker_stage import stage
 
 RNG = np.random.default_rng(3)
@@ -144,3 +145,17 @@ def test_damage_never_changes_what_is_read(place: int, byte: int) -> None:
             tensor.ClearField("data_location")
             tensor.raw_data = bytes(data[offset : offset + length])
     assert found == whole
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_onnxruntime_opens_a_newer_file_with_its_weights_where_they_lie(tmp_path: Path, external: bool) -> None:
+    """A file of an IR version that onnxruntime does not know yet is opened as one of an older version."""
+    newer = model()
+    newer.ir_version = 99
+    beside = {"save_as_external_data": True, "location": "m.data", "size_threshold": 1024} if external else {}
+    onnx.save(newer, tmp_path / "m.onnx", **beside)
+    names = tuple(value.name for value in newer.graph.output)
+    run, _ = open_original(tmp_path / "m.onnx", "onnx", (), names)
+    found = run({})
+    np.testing.assert_array_equal(found["large_out"], LARGE)
+    np.testing.assert_array_equal(found["half_out"], HALF)

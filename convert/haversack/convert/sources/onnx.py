@@ -20,6 +20,8 @@ HELD_BYTES = 1 << 20
 def read_onnx(path: Path) -> ir.Model:
     """Read an ONNX file; large weights, and those in files beside it, are mapped, not copied.
 
+    The files must stay as they are for as long as the model is used.
+
     Raises:
         SourceError: It is no ONNX model, or its external data is missing, too short, or outside the model's folder.
     """

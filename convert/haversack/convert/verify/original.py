@@ -46,7 +46,7 @@ def open_original(
             session = open_onnx(path, optimize=False, prepack=not large)
         except EngineError:
             # A file written by a newer onnx than onnxruntime knows is often refused for its version number alone.
-            session = open_onnx(_older(path), optimize=False)
+            session = open_onnx(_older(path), optimize=False, prepack=not large, data=path.resolve().parent)
         return session.run, f"onnxruntime {session.version}"
     if format == "tflite":
         from haversack.runtimes.engines.litert import open_artifact as open_tflite
@@ -77,10 +77,12 @@ def rounds(path: Path, format: str) -> bool:
 
 
 def _older(path: Path) -> bytes:
-    """An ONNX file with the IR version that the hub has."""
+    """An ONNX file with the IR version that the hub has, its weights left where they lie."""
     import onnx
 
-    model = onnx.load(path)
+    from haversack.convert.sources.onnx import read_graph
+
+    model = onnx.ModelProto.FromString(read_graph(path))
     model.ir_version = min(model.ir_version, IR_VERSION)
     return bytes(model.SerializeToString())
 

@@ -70,15 +70,17 @@ def open_artifact(
     threads: int = 1,
     optimize: bool = True,
     prepack: bool = True,
+    data: Path | None = None,
     label: str | None = None,
 ) -> OnnxruntimeEngine:
     """Load a `.onnx` or `.ort` model.
 
     Args:
-        path: The file, or its bytes (then without external data).
+        path: The file, or its bytes.
         threads: How many CPU threads one call may use.
         optimize: False executes the graph as it is written, without fusion or constant folding.
         prepack: False holds no second copy of the weights, packed for the kernels; slower.
+        data: The folder of the external data that bytes refer to.
         label: What messages call it; by default the file's name.
 
     Raises:
@@ -93,6 +95,8 @@ def open_artifact(
     options.log_severity_level = 4  # fatal: everything else also arrives as an exception
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    if data is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(data))
     if not prepack:
         options.add_session_config_entry("session.disable_prepacking", "1")
     with quiet_stderr():
