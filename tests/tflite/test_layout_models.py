@@ -62,7 +62,7 @@ def light(name: str) -> ir.Model:
 )
 def test_transposes_left_in_real_networks(name: str, inserted: int, own: int) -> None:
     layout = assign(light(name))
-    reasons = [transposition.reason for transposition in layout.transposes]
+    reasons = [transposition.reason for transposition in layout.transposes.values()]
     assert len(reasons) == inserted + own
     assert sum("the model's own" in reason for reason in reasons) == own
     assert len([node for node in layout.model.graph if node.op_type == "Transpose"]) == inserted + own
@@ -121,8 +121,8 @@ def test_a_keras_style_network_keeps_no_transpose() -> None:
     assert ops(layout.model) == ["Sub", "Conv", "Relu", "Conv", "Add", "Mul", "Reshape", "Gemm"]
     assert not layout.transposes
     assert layout.places["first"].name == "centred"
-    assert layout.permutations["first"] == (0, 2, 3, 1)
-    assert layout.permutations["centred"] is None
+    assert layout.places["first"].permutation == (0, 2, 3, 1)
+    assert layout.places["centred"].permutation is None
     assert layout.places["d"].name == "last"
     assert [value.name for value in layout.model.graph.outputs] == ["scores", "last"]
     assert layout.model.opset_imports[CHANNELS_LAST] == 1
@@ -157,8 +157,8 @@ def test_a_tensor_is_transposed_once_for_all_its_readers_and_the_reason_names_bo
     pinned = [node("Einsum", [f"c{i}"], [f"e{i}"], equation="nchw->nchw") for i in range(1)]
     model = build([*readers, *pinned], {"x": [1, 3, 4, 5]}, ["e0"], kernel=KERNEL)
     layout = assign(model)
-    assert [(t.value, t.bytes) for t in layout.transposes] == [("x", 240), ("c0", 240)]
-    first, second = (t.reason for t in layout.transposes)
+    assert [(t.value, t.bytes) for t in layout.transposes.values()] == [("x", 240), ("c0", 240)]
+    first, second = (t.reason for t in layout.transposes.values())
     assert first == "input x keeps its order; Conv_c0 (Conv) is channels-last"
     assert second.startswith(
         "Conv_c0 (Conv) is channels-last; Einsum_e0 (Einsum) keeps the logical order: no layout rule"
@@ -182,7 +182,7 @@ def test_in_a_quantized_graph_the_integers_are_transposed() -> None:
         zero=np.int8(0),
     )
     layout = assign(model)
-    assert [(t.value, t.bytes) for t in layout.transposes] == [("x_quantized", 60), ("y_quantized", 60)]
+    assert [(t.value, t.bytes) for t in layout.transposes.values()] == [("x_quantized", 60), ("y_quantized", 60)]
     assert ops(layout.model) == [
         "QuantizeLinear", "Transpose", "DequantizeLinear", "Conv", "QuantizeLinear", "Transpose", "DequantizeLinear",
     ]  # fmt: skip
@@ -210,7 +210,7 @@ def test_encoded_constants_are_moved_offline() -> None:
         zeros=np.int8([0, 0, 0]),
     )
     layout = assign(model)
-    assert [t.value for t in layout.transposes] == ["x"]
+    assert [t.value for t in layout.transposes.values()] == ["x"]
     made = {node.op_type: node for node in layout.model.graph if node.outputs[0].uses()}
     added = made["Add"].inputs[1]
     assert added is not None
@@ -245,7 +245,7 @@ def test_a_nested_graph_reads_what_it_captures_in_logical_order() -> None:
         yes=np.bool_(True),
     )
     layout = assign(model)
-    assert [t.value for t in layout.transposes] == ["x", "a"]
+    assert [t.value for t in layout.transposes.values()] == ["x", "a"]
     inner = [node for graph in layout.model.graphs() if graph is not layout.model.graph for node in graph]
     assert [node.inputs[0].name for node in inner] == ["a_channels_first"] * 2  # type: ignore[union-attr]
     onnx.checker.check_model(_without_domain(layout.model))

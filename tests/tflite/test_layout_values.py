@@ -93,8 +93,8 @@ def check(proto: onnx.ModelProto, feeds: Mapping[str, Array], inexact: set[str],
     layout = assign(model, io_layout)
     assert ir.to_proto(model).SerializeToString(deterministic=True) == original, "the hub graph was changed"
     assert layout.bytes <= naive(hub), "dearer than a transpose before and after each spatial operator"
-    assert sum(t.bytes for t in layout.transposes) == transposed(layout.model)
-    assert all(t.reason and "cheaper so" not in t.reason for t in layout.transposes)
+    assert sum(t.bytes for t in layout.transposes.values()) == transposed(layout.model)
+    assert all(t.reason and "cheaper so" not in t.reason for t in layout.transposes.values())
     values = [name for node in proto.graph.node for name in node.output]
     expected = run(hub, feeds, values)
     new_feeds = {n: a.transpose(layout.inputs[n]) if n in layout.inputs else a for n, a in feeds.items()}

@@ -26,6 +26,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
+from haversack.convert.report import Transposed
 from haversack.convert.targets.tflite.layout_frames import Frames
 from haversack.convert.targets.tflite.layout_labels import Labels, size
 from haversack.convert.targets.tflite.layout_perms import Perm, identity
@@ -37,23 +38,6 @@ from haversack.convert.targets.tflite.mincut import SINK, SOURCE
 CHANNELS_LAST = "haversack.channels_last"
 """The domain of operators that read input 0 and write output 0 as (N, spatial axes…, C). Their weights, attributes and
 other inputs stay as ONNX defines them."""
-
-
-@dataclass(frozen=True)
-class Transposition:
-    """A Transpose that no labelling avoids.
-
-    Attributes:
-        value: The hub tensor that is transposed.
-        result: The new graph's value that holds it transposed.
-        bytes: Its size in memory.
-        reason: Which operators disagree.
-    """
-
-    value: str
-    result: str
-    bytes: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -77,26 +61,21 @@ class Layout:
         model: The new graph. Operators of the domain `CHANNELS_LAST` are no ONNX operators.
         places: Every activation of the hub graph and where it is now. Two hub tensors may share one place: both sides
             of a Transpose that is gone.
-        transposes: What remains.
+        transposes: What remains, by the name of the new graph's value that holds the result.
         inputs: Graph inputs whose order changed (only with `channels-last`), and how.
         outputs: The same of graph outputs.
     """
 
     model: ir.Model
     places: Mapping[str, Place]
-    transposes: tuple[Transposition, ...]
+    transposes: Mapping[str, Transposed]
     inputs: Mapping[str, Perm]
     outputs: Mapping[str, Perm]
 
     @property
-    def permutations(self) -> dict[str, Perm | None]:
-        """By hub tensor: `new_array = hub_array.transpose(permutation)`, None where the order is the same."""
-        return {name: place.permutation for name, place in self.places.items()}
-
-    @property
     def bytes(self) -> int:
         """Bytes that the remaining Transposes move in one run."""
-        return sum(transposition.bytes for transposition in self.transposes)
+        return sum(transposition.bytes for transposition in self.transposes.values())
 
 
 def assign(model: ir.Model, io_layout: Literal["keep", "channels-last"] = "keep") -> Layout:
@@ -142,14 +121,14 @@ def assign(model: ir.Model, io_layout: Literal["keep", "channels-last"] = "keep"
         places[name] = Place(held.name or "", _order(perm))
     remaining = [(value, copy, why.get(value) or "a constant in blocks") for value, copy in rewriter.transposes]
     remaining += [(value, node.outputs[0], own[node]) for node, value in rewriter.kept]
-    transposes = [
-        Transposition(names.get(value, value.name or ""), copy.name or "", size(value), reason)
+    transposes = {
+        copy.name or "": Transposed(names.get(value, value.name or ""), size(value), reason)
         for value, copy, reason in remaining
-    ]
+    }
     return Layout(
         model,
         places,
-        tuple(transposes),
+        transposes,
         {value.name or "": perm for value, perm in zip(graph.inputs, orders_in, strict=True) if perm is not None},
         {value.name or "": perm for value, perm in zip(graph.outputs, orders_out, strict=True) if perm is not None},
     )

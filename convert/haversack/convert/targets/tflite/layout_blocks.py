@@ -68,11 +68,6 @@ class Change:
 Perms = Mapping[Slot, Perm]
 
 
-def no_change(perms: Perms) -> Change | None:  # noqa: ARG001 - the signature of `Free.change`
-    """For operators that name no axis."""
-    return Change()
-
-
 @dataclass(frozen=True)
 class Free:
     """A node that may run in more than one order.
@@ -88,7 +83,7 @@ class Free:
 
     node: ir.Node
     blocks: tuple[Block, ...]
-    change: Callable[[Perms], Change | None] = no_change
+    change: Callable[[Perms], Change | None] = lambda _: Change()
     prefers: Callable[[Perms], bool] | None = None
     reshapes: bool = False
 
