@@ -51,6 +51,7 @@ def feeds(seed: int, floor: float) -> dict[str, np.ndarray]:
          make_node("Add", ["u", "v"], ["y"])],
         [make_node("Cast", ["p"], ["v"], to=1), make_node("Concat", ["a", "v"], ["y"], axis=1)],
         [make_node("Identity", ["k"], ["y"])],
+        [make_node("Slice", ["a", "c0", "c3", "c0"], ["u"]), make_node("Neg", ["u"], ["y"])],
     ],
     ids=lambda nodes: nodes[-1].op_type,
 )  # fmt: skip
@@ -79,7 +80,7 @@ def test_rows_are_computed_one_by_one(tail: list[Any], bench: Any, graph_of: Any
         make_node("Softmax", ["a"], ["y"], axis=0),
         make_node("Reshape", ["a", "flat"], ["y"]),
         make_node("Concat", ["a", "b"], ["y"], axis=0),
-        make_node("Slice", ["a", "c0", "c1", "c0"], ["y"]),
+        make_node("Slice", ["a", "c1", "c3", "c0"], ["y"]),
         make_node("Shape", ["a"], ["y"]),
         make_node("CumSum", ["a", "zero"], ["y"]),
     ],

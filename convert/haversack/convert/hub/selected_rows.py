@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.errors import Blocker
-from haversack.convert.hub.passes.rewriting import constant, initializer
+from haversack.convert.hub.passes.rewriting import constant, initializer, insert
 from haversack.convert.hub.shapes import static_shape
 
 Rows = tuple[int, ir.Value, int]
@@ -152,6 +152,8 @@ def _followed(node: ir.Node, given: Sequence[Rows | None]) -> tuple[int, Rows]:
         raise _MixesRowsError(f"nothing is known of how the domain {node.domain} treats rows")
     if node.op_type in ELEMENTWISE:
         return _elementwise(node, given), first
+    if node.op_type == "Slice" and (head := _head(node, given)) is not None:
+        return head[0], head
     rule = _RULES.get(node.op_type)
     axis = None if rule is None else rule(node, given)
     if axis is None:
@@ -207,6 +209,20 @@ def _slice(node: ir.Node, given: Sequence[Rows | None]) -> int | None:
     if axis is None or axes is None:
         return None
     return None if axis in [int(n) % _rank(node.inputs[0]) for n in axes.reshape(-1)] else axis
+
+
+def _head(node: ir.Node, given: Sequence[Rows | None]) -> Rows | None:
+    """What a Slice of the first so many rows leaves: the padding behind them is cut too, and fewer may count."""
+    rows, bounds = given[0], [constant(value) for value in node.inputs[1:]]
+    held = [int(bound.reshape(-1)[0]) for bound in bounds if bound is not None and bound.size == 1]
+    if rows is None or len(held) < max(3, len(bounds)) or node.graph is None:
+        return None
+    start, end, axis, *step = held
+    if axis % _rank(node.inputs[0]) != rows[0] or start != 0 or end < LEAST or step not in ([], [1]):
+        return None
+    limit = initializer(node.graph, f"{node.name}/most", np.array([end]))
+    number = insert(node, "Min", [rows[1], limit], f"{node.name}/count", rows[1])
+    return rows[0], number, min(end, rows[2])
 
 
 def _along(node: ir.Node, given: Sequence[Rows | None]) -> int | None:
