@@ -8,6 +8,10 @@ from haversack.convert.hub.passes.rewriting import insert, nodes
 from haversack.convert.hub.shapes import static_shape
 
 
+_FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
+"""MatMul has fewer integer types than Einsum."""
+
+
 def einsum_to_product(model: ir.Model) -> bool:
     """Write an Einsum of two operands that is a stack of matrix products as a MatMul.
 
@@ -19,12 +23,12 @@ def einsum_to_product(model: ir.Model) -> bool:
         y = MatMul(q, a)
 
     Each operand must have, in any order, the labels of the stack, one of its own that the result has, and one that is
-    summed. As a MatMul the product is what every target and every other pass knows, and its Transposes merge with those
+    summed. Floats only. As a MatMul the product is what every target and every other pass knows, and its Transposes merge with those
     around it. Other Einsums stay.
     """
     changed = False
     for node in nodes(model, "Einsum"):
-        found = _matrices(node)
+        found = _matrices(node) if node.outputs[0].dtype in _FLOATS else None
         if found is None:
             continue
         stack, row, column, inner, terms, result = found
