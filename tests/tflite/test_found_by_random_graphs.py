@@ -214,3 +214,20 @@ def test_a_value_that_two_reshapes_lead_to_is_not_overwritten_by_softmax(agree: 
     feeds = {"x": IMAGE.reshape(2, 1, 5, 7, 1), "w": np.full((1, 3), 0.5, np.float32)}
     nodes = [node("MatMul", ["x", "w"], ["p"]), node("Softmax", ["p"], ["y"]), node("Neg", ["p"], ["kept"])]
     agree(nodes, feeds, ("y", "kept"))
+
+
+def test_a_sum_that_is_read_again_is_not_overwritten_through_a_view(agree: Any) -> None:
+    """The memory of `b` is that of `a`, which is read once; so LiteRT takes that of `c`, a view of `b`, for free.
+
+    (An output has memory of its own, so the sum is not one.)
+    """
+    nodes = [
+        node("Add", ["x", "x"], ["a"]),
+        node("Mul", ["a", "x"], ["b"]),
+        node("Reshape", ["b", "n"], ["c"]),
+        node("Add", ["c", "low"], ["d"]),
+        node("Max", ["d", "low"], ["y"]),
+        node("Max", ["b", "low"], ["kept"]),
+    ]
+    held = {"n": np.array([24]), "low": np.array(-99)}
+    agree(nodes, {"x": np.tile(INTS, (2, 2))}, ("y", "kept"), held)

@@ -15,6 +15,7 @@ from haversack.convert.targets.tflite.fuse_transposes import transpose_into_prod
 from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization, Tensor
 from haversack.convert.targets.tflite.kernels import KERNELS
 from haversack.convert.targets.tflite.ops.window import Window, same_padding
+from haversack.convert.targets.tflite.overwriting import copy_before_overwriting
 from haversack.convert.targets.tflite.schema import ACTIVATIONS, SAME, VALID
 
 CARRY_ACTIVATION = frozenset({
@@ -22,9 +23,6 @@ CARRY_ACTIVATION = frozenset({
     "SUB",
 })  # fmt: skip
 """Operators that apply an activation to their result. (TRANSPOSE_CONV does in its version 4 only.)"""
-
-OVERWRITES = frozenset({"ADD", "DIV", "MUL", "SOFTMAX", "SUB"})
-"""Operators that LiteRT lets write over an input that no other reads (found by values, over all kernels)."""
 
 FULLY_CONNECTED_AXES = KERNELS["FULLY_CONNECTED"].max_rank or 0
 """The most axes that its input may have."""
@@ -57,13 +55,8 @@ class _View:
 
 
 def merge_reshapes(graph: Graph) -> None:
-    """Given RESHAPE(RESHAPE(x)), result RESHAPE(x); a RESHAPE to the shape x had is x.
-
-    The first one stays where others read it too, and the second reads x only to be safe from what LiteRT does: outside
-    of XNNPACK, `OVERWRITES` write their result over what a second RESHAPE gives them, though the first's is still read.
-    """
+    """Given RESHAPE(RESHAPE(x)), result RESHAPE(x); a RESHAPE to the shape x had is x."""
     view = _View(graph)
-    overwritten = {id(tensor) for op in graph.operators if op.code in OVERWRITES for tensor in op.inputs}
     outputs = {id(tensor) for _, tensor in graph.outputs}
     renamed: dict[int, Tensor] = {}
     for operator in list(graph.operators):
@@ -74,9 +67,6 @@ def merge_reshapes(graph: Graph) -> None:
         if before is not None and before.code == "RESHAPE":
             operator.inputs[0] = before.inputs[0]
             graph.operators.remove(before)
-        elif id(operator.outputs[0]) in overwritten:
-            first = view.producers.get(id(operator.inputs[0]))
-            operator.inputs[0] = first.inputs[0] if first is not None and first.code == "RESHAPE" else operator.inputs[0]
         source, result = operator.inputs[0], operator.outputs[0]
         if source is not None and source.shape == result.shape and id(result) not in outputs:
             renamed[id(result)] = source
@@ -239,6 +229,7 @@ ORDER: tuple[Callable[[Graph], None], ...] = (
     transpose_into_product,
     drop_dead,  # PADs that no operator reads any more
     complete_bias,  # after what brings a bias
+    copy_before_overwriting,  # last: it looks at who reads what in the end
 )
 
 
