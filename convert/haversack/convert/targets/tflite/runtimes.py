@@ -151,7 +151,7 @@ def measured(operator: Operator) -> str:
     broadcast = many and len({tensor.shape for tensor in given}) > 1
     per_channel = any(tensor.quantization is not None and tensor.quantization.per_channel for tensor in given)
     grown = {
-        "LiteRT 2.3": code in ("MEAN", "PRELU") and many and int8,
+        "LiteRT 2.1.6": code in ("MEAN", "PRELU") and many and int8,
         "LiteRT 1.0.1": any(tensor.dtype == "uint16" for tensor in (*given, *operator.outputs))
         or (code == "MUL" and broadcast),
         "2.13.0": (code == "ADD" and broadcast) or (code in ("EXP", "SUM") and int8),

@@ -72,7 +72,10 @@ def _batched(b: Builder, x: Tensor, y: Tensor, shape: tuple[int, ...]) -> Tensor
         x = _stacked(b, x, batch, count)
         y = _stacked(b, y, batch, count)
     merged = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), *shape[-2:])
-    return steps.reshape(b, b.op("BATCH_MATMUL", [x, y], merged), shape)
+    product = b.op("BATCH_MATMUL", [x, y], merged)
+    if b.mode == "integer":
+        b.note("LiteRT 2.0 and 2.1.0 multiply int8 matrices wrong with XNNPACK; older ones and 2.1.6 do it right.")
+    return steps.reshape(b, product, shape)
 
 
 def _stacked(b: Builder, x: Tensor, batch: tuple[int, ...], count: int) -> Tensor:
