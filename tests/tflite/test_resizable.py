@@ -100,6 +100,18 @@ def test_at_a_batch_of_one_it_is_the_static_file_but_for_the_signature(tmp_path:
     assert [engine.inputs[0].shape for engine in engines] == [("x_0", 3, 16, 16), (1, 3, 16, 16)]
 
 
+def test_memory_is_allocated_once_a_change_of_size(tmp_path: Path) -> None:
+    model = cnn(tmp_path)
+    made(model)
+    engine = open_artifact(model.with_suffix(".tflite"))
+    calls: list[int] = []
+    allocate = engine._interpreter.allocate_tensors
+    engine._interpreter.allocate_tensors = lambda: (calls.append(1), allocate())
+    for size, allocated in ((1, 0), (3, 1), (3, 1), (3, 1), (1, 2), (1, 2)):
+        engine.run({"x": np.zeros((size, 3, 16, 16), np.float32)})
+        assert len(calls) == allocated
+
+
 def test_fixed_dimensions_give_the_bytes_that_a_static_graph_gives(tmp_path: Path) -> None:
     model = cnn(tmp_path)
     made(model, dims={"N": 1})
