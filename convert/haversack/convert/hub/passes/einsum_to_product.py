@@ -7,7 +7,6 @@ import onnx_ir as ir
 from haversack.convert.hub.passes.rewriting import insert, nodes
 from haversack.convert.hub.shapes import static_shape
 
-
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
 """MatMul has fewer integer types than Einsum."""
 
@@ -23,8 +22,8 @@ def einsum_to_product(model: ir.Model) -> bool:
         y = MatMul(q, a)
 
     Each operand must have, in any order, the labels of the stack, one of its own that the result has, and one that is
-    summed. Floats only. As a MatMul the product is what every target and every other pass knows, and its Transposes merge with those
-    around it. Other Einsums stay.
+    summed. As a MatMul the product is what every target and every other pass knows, and its Transposes merge with
+    those around it. Other Einsums stay, and those of integers.
     """
     changed = False
     for node in nodes(model, "Einsum"):
