@@ -125,7 +125,8 @@ def latency(measured: Latency | None) -> str:
 def moved(tensor: Moved) -> str:
     """An input or output whose axes were moved: its shape in the model and in the artifact."""
     here = [tensor.shape[axis] for axis in tensor.order]
-    return f"{tensor.name} is {list(tensor.shape)} in the model, {here} in the artifact".replace("'", "")
+    text = f"{tensor.name} is {list(tensor.shape)} in the model, {here} in the artifact (axes {list(tensor.order)})"
+    return text.replace("'", "")
 
 
 def transpose_rows(left: Sequence[Transposed]) -> list[tuple[str, str]]:
