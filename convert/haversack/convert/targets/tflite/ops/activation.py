@@ -39,8 +39,8 @@ def relu(b: Builder, x: Tensor) -> Tensor:
 def clip(b: Builder, x: Tensor, minimum: Tensor | None = None, maximum: Tensor | None = None) -> Tensor:
     """A bounded activation where there is one, else MAXIMUM and MINIMUM."""
     if all(t is None or (t.constant and t.nominal == "float32") for t in (minimum, maximum)):
-        low = -math.inf if minimum is None else float(minimum.value())
-        high = math.inf if maximum is None else float(maximum.value())
+        low = -math.inf if minimum is None else float(minimum.value().reshape(()))
+        high = math.inf if maximum is None else float(maximum.value().reshape(()))
         if (low, high) in LIMITS:
             return steps.unary(b, LIMITS[low, high], x)
         if b.mode == "integer" and x.quantization is not None:
