@@ -67,17 +67,27 @@ def test_conv_transpose(bench, ops_of, case, bias) -> None:
     assert ops_of(written.path)[0] == "conv_transpose"
 
 
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+def test_weights_and_bias_computed_at_run_time(bench, op) -> None:
+    feeds = {"x": normal(1, 2, 6, 5), "w": normal(2, 2, 3, 3), "b": normal(2)}
+    node = make_node(op, list(feeds), ["y"], kernel_shape=[3, 3], strides=[2, 1], pads=[1, 1, 1, 1])
+    bench.agree([node], feeds, deployment_target="iOS17")
+
+
 def test_what_a_convolution_cannot_have_is_refused_with_every_reason(bench, build) -> None:
     x, w = normal(1, 2, 3, 3, 3, 3), normal(2, 2, 1, 1, 1, 1)
-    small, weight = normal(1, 2, 4, 4), normal(2, 2, 3, 3)
+    small, weight = normal(1, 2, 6, 6), normal(2, 2, 3, 3)
     nodes = [
         make_node("Conv", ["x", "w"], ["wide"], kernel_shape=[1] * 4),
-        make_node("Conv", ["s", "computed"], ["y"], kernel_shape=[3, 3]),
+        make_node("Conv", ["s", "computed"], ["y"], kernel_shape=[3, 3], dilations=[2, 2]),
     ]
     # Its rank is refused at the input already; the second convolution reads its weights from another input.
     model = build(nodes, {"x": x, "s": small, "computed": weight}, ["wide", "y"], {"w": w})
     assert [line.split(" ")[0] for line in bench.blockers(model)][:2] == ["x", "wide"]
     model = build([*nodes[1:], make_node("Det", ["s"], ["d"])], {"s": small, "computed": weight}, ["y", "d"])
     weights, unknown = bench.blockers(model)
-    assert "weights are computed at run time" in weights
+    assert "dilates constant weights only" in weights
     assert "Det" in unknown
+    transposed = make_node("ConvTranspose", ["s", "computed"], ["y"], kernel_shape=[3, 3])
+    (blocker,) = bench.blockers(build([transposed], {"s": small, "computed": weight}, ["y"]))
+    assert "need iOS 17" in blocker

@@ -59,15 +59,34 @@ def test_a_window_that_starts_in_the_padding_is_refused(bench, build) -> None:
     assert "starts in the padding" in bench.blockers(model)[0]
 
 
-@pytest.mark.parametrize(
-    ("op", "outputs", "attributes", "reason"),
-    [
-        ("MaxPool", ["y", "indices"], {}, "no indices"),
-        ("MaxPool", ["y"], {"dilations": [2, 2]}, "dilated"),
-        ("AveragePool", ["y"], {"dilations": [2, 2]}, "dilated"),
-    ],
-)
-def test_refused(bench, build, op, outputs, attributes, reason) -> None:
-    x = np.zeros((1, 1, 6, 6), np.float32)
-    model = build([make_node(op, ["x"], outputs, kernel_shape=[2, 2], **attributes)], {"x": x}, outputs)
-    assert reason in bench.blockers(model)[0]
+DILATED = {
+    "1d": ((2, 3, 11), {"kernel_shape": [3], "dilations": [2], "strides": [2], "pads": [1, 2]}),
+    "2d": ((1, 2, 9, 8), {"kernel_shape": [3, 2], "dilations": [2, 3], "pads": [1, 0, 2, 1]}),
+    "ceil": ((1, 2, 9, 9), {"kernel_shape": [2, 2], "dilations": [3, 2], "strides": [2, 3], "ceil_mode": 1}),
+    "3d": ((1, 1, 6, 7, 6), {"kernel_shape": [2, 2, 2], "dilations": [1, 2, 3]}),
+}
+
+
+@pytest.mark.parametrize("case", DILATED)
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool", "LpPool"])
+def test_dilated(bench, op, case) -> None:
+    shape, attributes = DILATED[case]
+    x = -np.abs(RNG.normal(size=shape)).astype(np.float32) - 1
+    bench.agree([make_node(op, ["x"], ["y"], **attributes)], {"x": x})
+
+
+@pytest.mark.parametrize("include", [0, 1])
+def test_dilated_averages_count_padding(bench, include) -> None:
+    x = RNG.normal(size=(1, 2, 7, 7)).astype(np.float32)
+    attributes = {"kernel_shape": [2, 3], "dilations": [2, 2], "pads": [1, 2, 1, 2], "count_include_pad": include}
+    bench.agree([make_node("AveragePool", ["x"], ["y"], **attributes)], {"x": x})
+
+
+@pytest.mark.parametrize("storage_order", [0, 1])
+@pytest.mark.parametrize("case", ["padded", "ceil", "3d"])
+def test_indices(bench, case, storage_order) -> None:
+    """Few different numbers: of equal ones the first in the window counts."""
+    shape, attributes = WINDOWS[case]
+    x = RNG.integers(-3, 3, shape).astype(np.float32)
+    node = make_node("MaxPool", ["x"], ["y", "places"], storage_order=storage_order, **attributes)
+    bench.agree([node], {"x": x}, ["y", "places"], tolerance=0)

@@ -75,7 +75,25 @@ def test_cubic_parameters(bench, exclude) -> None:
     resize(bench, (6, 9), mode="cubic", cubic_coeff_a=-0.5, exclude_outside=exclude)
 
 
-def test_refused(bench, build) -> None:
-    constants = {"sizes": np.array([1, 2, 2, 2], np.int64)}
-    node = make_node("Resize", ["x", "", "", "sizes"], ["y"], mode="linear", antialias=1)
-    assert "antialias" in bench.blockers(build([node], {"x": X}, ["y"], constants))[0]
+@pytest.mark.parametrize("size", [(3, 4), (2, 9)])
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_antialiased(bench, mode, size) -> None:
+    resize(bench, size, mode=mode, antialias=1)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_crops(bench, mode) -> None:
+    """A part of the region lies outside of the image. (onnxruntime ignores regions of this many axes.)"""
+    constants = {
+        "roi": np.array([0, 0, 0.1, 0.4, 1, 1, 0.7, 1.3], np.float32),
+        "sizes": np.array([*X.shape[:2], 4, 5], np.int64),
+    }
+    node = make_node(
+        "Resize",
+        ["x", "roi", "", "sizes"],
+        ["y"],
+        mode=mode,
+        coordinate_transformation_mode="tf_crop_and_resize",
+        extrapolation_value=7.5,
+    )
+    bench.agree([node], {"x": X}, constants=constants, reference=True)

@@ -25,12 +25,12 @@ def batch_normalization(
     variance: Value,
     *,
     epsilon: float = 1e-5,
-    momentum: float = 0.9,  # noqa: ARG001  (of training)
+    momentum: float = 0.9,
     training_mode: int = 0,
-) -> Var:
+) -> Var | tuple[Var, ...]:
     """(x - mean) / sqrt(variance + epsilon) · scale + bias."""
-    if training_mode or sum(bool(value.name) for value in b.outputs) > 1:
-        b.refuse("it normalises by the batch's own statistics", "export the model in inference mode")
+    if training_mode:
+        return _of_the_batch(b, x, scale, bias, mean, variance, epsilon, momentum)
     parameters = (scale, bias, mean, variance)
     if x.rank in (3, 4, 5) and all(value.array is not None for value in parameters):
         return b.op("batch_norm", x=x, gamma=scale, beta=bias, mean=mean, variance=variance, epsilon=epsilon)
@@ -40,6 +40,23 @@ def batch_normalization(
     deviation = b.op("sqrt", x=b.op("add", x=spread, y=epsilon))
     factor = b.op("real_div", x=gamma, y=deviation)
     return b.op("add", x=b.op("mul", x=b.op("sub", x=x, y=center), y=factor), y=beta)
+
+
+def _of_the_batch(
+    b: Builder, x: Value, scale: Value, bias: Value, mean: Value, variance: Value, epsilon: float, momentum: float
+) -> tuple[Var, ...]:
+    """By the statistics of the batch itself, and the running ones moved towards them (training mode)."""
+    axes = [axis for axis in range(x.rank) if axis != 1]
+    center = b.op("reduce_mean", x=x, axes=axes, keep_dims=True)
+    centered = b.op("sub", x=x, y=center)
+    spread = b.op("reduce_mean", x=b.op("square", x=centered), axes=axes, keep_dims=True)
+    factor = b.op("real_div", x=_along_channels(b, scale, x.rank), y=b.op("sqrt", x=b.op("add", x=spread, y=epsilon)))
+    y = b.op("add", x=b.op("mul", x=centered, y=factor), y=_along_channels(b, bias, x.rank))
+    running = [
+        b.op("add", x=b.op("mul", x=old, y=momentum), y=b.op("mul", x=b.reshape(new, old.shape), y=1.0 - momentum))
+        for old, new in ((mean, center), (variance, spread))
+    ]
+    return (y, *running)[: len(b.outputs)]
 
 
 def _standardized(b: Builder, x: Var, axes: list[int], epsilon: float) -> tuple[Var, Var, Var]:

@@ -7,6 +7,7 @@ the matrix, so every coordinate mode is exact.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ ROUNDING: dict[str, Callable[[Array], Array]] = {
 def resize(
     b: Builder,
     x: Value,
-    roi: Value | None = None,  # noqa: ARG001  (read by tf_crop_and_resize only, which is refused)
+    roi: Value | None = None,
     scales: Value | None = None,
     sizes: Value | None = None,
     *,
@@ -36,16 +37,12 @@ def resize(
     coordinate_transformation_mode: str = "half_pixel",
     cubic_coeff_a: float = -0.75,
     exclude_outside: int = 0,
-    extrapolation_value: float = 0.0,  # noqa: ARG001  (of tf_crop_and_resize)
+    extrapolation_value: float = 0.0,
     keep_aspect_ratio_policy: str = "stretch",
     mode: str = "nearest",
     nearest_mode: str = "round_prefer_floor",
 ) -> Var | Value:
     """Interpolated along each axis whose size or scale differs from 1."""
-    if coordinate_transformation_mode == "tf_crop_and_resize":
-        b.refuse("cropping while resizing has no counterpart", "use Slice and Resize")
-    if antialias and mode != "nearest":
-        b.refuse("antialiasing has no counterpart", "export with antialias=0")
     shape = b.outputs[0].shape
     where = [axis % x.rank for axis in axes] or list(range(x.rank))
     given: dict[int, float] = (
@@ -54,21 +51,55 @@ def resize(
     if sizes is not None and keep_aspect_ratio_policy != "stretch":
         ratios = [size / x.shape[axis] for axis, size in zip(where, b.integers(sizes, "sizes"), strict=True)]
         given = dict.fromkeys(where, min(ratios) if keep_aspect_ratio_policy == "not_larger" else max(ratios))
+    if coordinate_transformation_mode == "tf_crop_and_resize":
+        coordinates = _cropped(b, x, roi, where)
+    else:
+        coordinates = {
+            axis: _coordinates(coordinate_transformation_mode, x.shape[axis], shape[axis], scale)
+            for axis in where
+            for scale in [float(given.get(axis, shape[axis] / x.shape[axis]))]
+            if shape[axis] != x.shape[axis] or scale != 1.0
+        }
     matrices: dict[int, Array] = {}
-    for axis in where:
-        scale = float(given.get(axis, shape[axis] / x.shape[axis]))
-        if shape[axis] == x.shape[axis] and scale == 1.0:
-            continue
-        at = _coordinates(coordinate_transformation_mode, x.shape[axis], shape[axis], scale)
+    for axis, at in coordinates.items():
+        size = x.shape[axis]
+        shrink = min(1.0, float(given.get(axis, shape[axis] / size))) if antialias else 1.0
         if mode == "nearest":
-            matrices[axis] = np.clip(ROUNDING[nearest_mode](at), 0, x.shape[axis] - 1).astype(np.int64)
-        elif mode == "linear":
-            matrices[axis] = _linear(at, x.shape[axis])
+            matrices[axis] = np.clip(ROUNDING[nearest_mode](at), 0, size - 1).astype(np.int64)
+        elif mode == "linear" and shrink == 1.0:
+            matrices[axis] = _linear(at, size)
         else:
-            matrices[axis] = _cubic(at, x.shape[axis], cubic_coeff_a, exclude_outside=bool(exclude_outside))
+            kernel, reach = (_triangle, 1) if mode == "linear" else (_keys(cubic_coeff_a), 2)
+            matrices[axis] = _sampled(at, size, kernel, reach, shrink, exclude_outside=bool(exclude_outside))
     if not matrices:
         return x
-    return (_nearest if mode == "nearest" else _interpolated)(b, x, shape, matrices)
+    result = (_nearest if mode == "nearest" else _interpolated)(b, x, shape, matrices)
+    if coordinate_transformation_mode != "tf_crop_and_resize":
+        return result
+    inside = np.ones((1,) * x.rank, np.bool_)
+    for axis, at in coordinates.items():
+        row = (at >= 0) & (at <= x.shape[axis] - 1)
+        inside = inside & row.reshape([-1 if n == axis else 1 for n in range(x.rank)])
+    if inside.all():
+        return result
+    mask = b.constant(np.broadcast_to(inside, shape))
+    return b.op("select", cond=mask, a=result, b=np.full(shape, extrapolation_value, np.float32))
+
+
+def _cropped(b: Builder, x: Value, roi: Value | None, where: Sequence[int]) -> dict[int, Array]:
+    """`tf_crop_and_resize`: the region's corners are aligned (operator specification)."""
+    if roi is None:
+        b.refuse("a crop without a region", "give roi")
+    starts, ends = b.array(roi, "region").astype(np.float64).reshape(2, -1)
+    coordinates = {}
+    for axis, start, end in zip(where, starts, ends, strict=True):
+        last, out = x.shape[axis] - 1, b.outputs[0].shape[axis]
+        if (start, end) == (0.0, 1.0) and out == x.shape[axis]:
+            continue
+        step = (end - start) * last / (out - 1) if out > 1 else 0.0
+        first = start * last if out > 1 else (start + end) * last / 2
+        coordinates[axis] = first + np.arange(out) * step
+    return coordinates
 
 
 def _coordinates(mode: str, size: int, out: int, scale: float) -> Array:
@@ -104,19 +135,37 @@ def _linear(at: Array, size: int) -> Array:
     return matrix
 
 
-def _cubic(at: Array, size: int, a: float, *, exclude_outside: bool) -> Array:
-    """Rows of four weights (Keys 1981, with parameter `a`); elements beyond the ends repeat, or are left out."""
-    matrix = np.zeros((len(at), size))
-    rows, low = np.arange(len(at)), np.floor(at).astype(np.int64)
-    for offset in range(-1, 3):
-        distance = np.abs(at - (low + offset))
+def _triangle(distance: Array) -> Array:
+    return np.maximum(0.0, 1.0 - distance)
+
+
+def _keys(a: float) -> Callable[[Array], Array]:
+    """The cubic convolution kernel (Keys 1981) with the parameter `a`."""
+
+    def kernel(distance: Array) -> Array:
         near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
         far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-        weight = np.where(distance <= 1, near, far)
+        return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+
+    return kernel
+
+
+def _sampled(
+    at: Array, size: int, kernel: Callable[[Array], Array], reach: int, shrink: float, *, exclude_outside: bool
+) -> Array:
+    """Rows of a kernel's weights by distance; elements beyond the ends repeat, or are left out.
+
+    Where `shrink` is below 1 (antialiasing) the kernel is widened by its inverse, and each row sums to 1 again.
+    """
+    matrix = np.zeros((len(at), size))
+    rows, low, wide = np.arange(len(at)), np.floor(at).astype(np.int64), math.ceil(reach / shrink)
+    for offset in range(-wide, wide + 2):
+        place = low + offset
+        weight = kernel(np.abs(at - place) * shrink)
         if exclude_outside:
-            weight = np.where((low + offset >= 0) & (low + offset < size), weight, 0.0)
-        np.add.at(matrix, (rows, np.clip(low + offset, 0, size - 1)), weight)
-    return matrix / matrix.sum(axis=1, keepdims=True) if exclude_outside else matrix
+            weight = np.where((place >= 0) & (place < size), weight, 0.0)
+        np.add.at(matrix, (rows, np.clip(place, 0, size - 1)), weight)
+    return matrix / matrix.sum(axis=1, keepdims=True) if exclude_outside or shrink < 1 else matrix
 
 
 def _nearest(b: Builder, x: Value, shape: tuple[int, ...], indices: dict[int, Array]) -> Var:

@@ -17,13 +17,7 @@ def native(node: ir.Node) -> bool:
     image = grid is not None and grid.shape is not None and len(grid.shape) == 4
     mode = str(node.attributes.get_string("mode", "linear"))
     padding = str(node.attributes.get_string("padding_mode", "zeros"))
-    return (
-        grid is not None
-        and grid.shape is not None
-        and len(grid.shape) == 4
-        and mode == "linear"
-        and padding in PADDINGS
-    )
+    return image and mode == "linear" and padding in PADDINGS
 
 
 @lowers("GridSample")
