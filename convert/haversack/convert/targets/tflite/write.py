@@ -127,20 +127,13 @@ class _Writer:
         kept: list[Tensor] = []
         same: dict[Hashable, int] = {}
         for tensor in graph.tensors():
+            place, q = len(kept), tensor.quantization
             if tensor.data is not None:
-                q = tensor.quantization
-                key = (
-                    tensor.dtype,
-                    tensor.shape,
-                    self.contents[id(tensor)],
-                    None if q is None else (q.scale.tobytes(), q.zero_point.tobytes(), q.axis),
-                )
-                index[id(tensor)] = same.setdefault(key, len(kept))
-                if index[id(tensor)] < len(kept):
-                    continue
-            else:
-                index[id(tensor)] = len(kept)
-            kept.append(tensor)
+                stands = None if q is None else (q.scale.tobytes(), q.zero_point.tobytes(), q.axis)
+                place = same.setdefault((tensor.dtype, tensor.shape, self.contents[id(tensor)], stands), place)
+            index[id(tensor)] = place
+            if place == len(kept):
+                kept.append(tensor)
         return index, kept
 
     def _tensors(self, graph: Graph, kept: Sequence[Tensor]) -> int:
