@@ -86,7 +86,7 @@ def drop_idle_ceil_mode(model: ir.Model) -> bool:
     changed = False
     for node in nodes(model, *POOLS):
         explicit = node.attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
-        if explicit and node.attributes.get_int("ceil_mode", 0) and _adds_no_window(node):
+        if explicit and node.attributes.get_int("ceil_mode", 0) != 0 and _adds_no_window(node):
             node.attributes.pop("ceil_mode")
             changed = True
     return changed
