@@ -231,15 +231,3 @@ def test_a_sum_that_is_read_again_is_not_overwritten_through_a_view(agree: Any) 
     ]
     held = {"n": np.array([24]), "low": np.array(-99)}
     agree(nodes, {"x": np.tile(INTS, (2, 2))}, ("y", "kept"), held)
-
-
-def test_a_bound_of_clip_that_layout_gave_axes(agree: Any) -> None:
-    held = {"high": np.array(-1, np.float32), "w": np.array([[[0.5, -0.25]]], np.float32)}
-    nodes = [
-        node("GlobalMaxPool", ["x"], ["p"]),
-        node("Clip", ["p", "", "high"], ["c"]),
-        node("ConvTranspose", ["c", "w"], ["y"], dilations=[2], auto_pad="SAME_UPPER"),
-        node("TopK", ["c", "k"], ["t", "i"], axis=0),
-        node("Neg", ["t"], ["z"]),
-    ]
-    agree(nodes, {"x": IMAGE.reshape(2, 1, 35)}, ("y", "z"), {**held, "k": np.array([2])}, opset=16)
