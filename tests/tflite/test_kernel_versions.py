@@ -134,9 +134,15 @@ def test_versions_and_releases_are_those_of_tensorflows_converter(tmp_path: Path
 
 
 def excepted(name: str, number: int, cell: Cell) -> bool:
-    """Where our number is higher: that converter counts a missing bias as an input, older kernels do not take it."""
-    operator = cell.graph.operators[0]
-    return operator.code == "FULLY_CONNECTED" and "no bias" in name and version(operator) == 6 and number < 6
+    """Where our number is the higher one.
+
+    A missing bias is counted as an input by that converter, older kernels do not take it; int16 that stands for itself
+    came to ABS one version after quantized int16, and the converter's export has lost which it is.
+    """
+    code, written = cell.graph.operators[0].code, version(cell.graph.operators[0])
+    if code == "FULLY_CONNECTED":
+        return "no bias" in name and written == 6 and number < 6
+    return name.startswith("ABS int16") and (number, written) == (3, 4)
 
 
 def minimum(code: str, dtype: str, rank: int, form: str) -> str | None:
