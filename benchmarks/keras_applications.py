@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from benchmarks.latency import interleaved
 from benchmarks.mlperf_tiny import transposes
 from haversack.convert import convert
 from haversack.convert.sources import read
-from haversack.runtimes.engines import open_engine
+from haversack.runtimes.engines import Array, open_engine
 from haversack.runtimes.errors import HaversackError
 
 NAMES = (
@@ -64,33 +65,61 @@ def build(name: str) -> Any:
     return model
 
 
-def row(name: str, folder: Path) -> str:
-    """One line of the table."""
+@dataclass(frozen=True)
+class Exported:
+    """One network as files.
+
+    Attributes:
+        keras: As Keras saved it.
+        onnx: The hub graph that was read from it.
+        inputs: Seeded images by the input's name, [samples, height, width, 3].
+        reading: CPU seconds that reading it took.
+    """
+
+    keras: Path
+    onnx: Path
+    inputs: dict[str, Array]
+    reading: float
+
+
+def export(name: str, folder: Path) -> Exported:
+    """Build a network, save it and read it into the hub.
+
+    Raises:
+        SourceError: It cannot be read.
+    """
     import onnx_ir as ir
 
     model = build(name)
-    saved, own, theirs = folder / f"{name}.keras", folder / f"{name}.tflite", folder / f"{name}-peer.tflite"
+    saved, exported = folder / f"{name}.keras", folder / f"{name}.onnx"
     model.save(saved)
     size = [int(edge) for edge in model.input_shape[1:]]
     images = np.random.default_rng(1).uniform(0, 1, (SAMPLES, *size)).astype(np.float32)
     start = time.process_time()
-    try:
-        source = read(saved)
-    except HaversackError as error:
-        return f"| {name} | **failed**: {error} |"
+    source = read(saved)
     reading = time.process_time() - start
-    exported = folder / f"{name}.onnx"
     ir.save(source.model, exported)
     (value,) = source.model.graph.inputs
+    return Exported(saved, exported, {str(value.name): images}, reading)
+
+
+def row(name: str, folder: Path) -> str:
+    """One line of the table."""
+    own, theirs = folder / f"{name}.tflite", folder / f"{name}-peer.tflite"
+    try:
+        exported = export(name, folder)
+    except HaversackError as error:
+        return f"| {name} | **failed**: {error} |"
+    (images,) = exported.inputs.values()
     start = time.process_time()
-    convert(exported, to="tflite", output=own, verify=False)
+    convert(exported.onnx, to="tflite", output=own, verify=False)
     converting = time.process_time() - start
     try:
-        made = convert(saved, to="tflite", output=own, inputs={str(value.name): images}, force=True)
+        made = convert(exported.keras, to="tflite", output=own, inputs=exported.inputs, force=True)
     except HaversackError as error:
         return f"| {name} | **failed**: {error} |"
     with contextlib.redirect_stdout(sys.stderr):
-        theirs.write_bytes(peers.tflite_converter(saved))
+        theirs.write_bytes(peers.tflite_converter(exported.keras))
     engines = {"own": open_engine(own), "peer": open_engine(theirs)}
     calls = {
         key: (lambda engine=engine: engine.run({engine.inputs[0].name: images[:1]})) for key, engine in engines.items()
@@ -106,7 +135,7 @@ def row(name: str, folder: Path) -> str:
     return (
         f"| {name} | {error:.1e} | {spread:.2f} | {transposes(own)} / {transposes(theirs)} "
         f"| {own.stat().st_size:,} / {theirs.stat().st_size:,} | {time_ratio:.3f} ({low:.3f}–{high:.3f}) "
-        f"| {reading:.1f} + {converting:.2f} |"
+        f"| {exported.reading:.1f} + {converting:.2f} |"
     )
 
 
