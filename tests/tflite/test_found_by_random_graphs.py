@@ -155,6 +155,17 @@ def test_int8_does_not_round_a_result_that_is_not_quantized(agree: Any, op: str)
     agree([*nodes, last], {"x": IMAGE}, constants=held)
 
 
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 6.0), (-0.7, 0.3), (-0.75, 1.5)])
+def test_int8_does_not_move_the_bounds_of_a_clip(agree: Any, low: float, high: float) -> None:
+    """At a scale of 3/16 the first three lie between two steps, the last do not."""
+    quantized = [
+        node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+    ]
+    constants = {"scale": np.float32(0.1875), "zero": np.int8(0), "l": np.float32(low), "h": np.float32(high)}
+    agree([*quantized, node("Clip", ["d", "l", "h"], ["y"])], {"x": X * 3}, constants=constants)
+
+
 @pytest.mark.parametrize("reader", ["Cast", "Mod", "MatMulInteger", "Reshape"])
 def test_quantized_integers_that_are_read_as_numbers(agree: Any, reader: str) -> None:
     held = {"s": np.array(0.25, np.float32), "z": np.array(2, np.int8), "m": np.array(3, np.int8)}

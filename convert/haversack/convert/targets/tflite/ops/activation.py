@@ -9,7 +9,7 @@ import numpy as np
 
 from haversack.convert.targets.registry import Lowering
 from haversack.convert.targets.tflite import steps
-from haversack.convert.targets.tflite.builder import Builder
+from haversack.convert.targets.tflite.builder import Builder, NoInt8Kernel
 from haversack.convert.targets.tflite.graph import Tensor
 from haversack.convert.targets.tflite.ops import LOWERINGS, lowers
 
@@ -41,6 +41,10 @@ def clip(b: Builder, x: Tensor, minimum: Tensor | None = None, maximum: Tensor |
     if all(t is None or (t.constant and t.nominal == "float32") for t in (minimum, maximum)):
         low = -math.inf if minimum is None else float(minimum.value().reshape(()))
         high = math.inf if maximum is None else float(maximum.value().reshape(()))
+        if b.mode == "integer" and x.quantization is not None and b.result.quantization is None:
+            levels = [bound / float(x.quantization.scale[0]) for bound in (low, high) if not math.isinf(bound)]
+            if any(level != round(level) for level in levels):
+                raise NoInt8Kernel("a bound lies between two steps and its result is not quantized")
         if (low, high) in LIMITS:
             return steps.unary(b, LIMITS[low, high], x)
         if b.mode == "integer" and x.quantization is not None:
