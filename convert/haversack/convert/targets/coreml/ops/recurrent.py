@@ -40,6 +40,11 @@ def _bias(bias: Value | None, n: int, order: Sequence[int]) -> Array | None:
     return np.concatenate([blocks[place] for place in order])
 
 
+def _in_order(b: Builder, sequence: Var, backward: bool) -> Var:
+    """MIL's reverse layers give their steps in the order they made them, ONNX's in the order of the input."""
+    return b.op("reverse", x=sequence, axes=[0]) if backward else sequence
+
+
 def _biases(b: Builder, bias: Value | None, n: int) -> tuple[Var | None, Var | None]:
     """The halves of `[2 * gates * hidden]`: of the input's product, and of the hidden state's."""
     if bias is None:
@@ -91,7 +96,8 @@ def rnn(
             )
             for n, backward in enumerate(given.backward)
         ]
-        return recurrence.joined(b, given, [y for y, _ in made], [(h,) for _, h in made])
+        sequences = [_in_order(b, y, backward) for (y, _), backward in zip(made, given.backward, strict=True)]
+        return recurrence.joined(b, given, sequences, [(h,) for _, h in made])
     shares, cells = [], []
     for n in range(count):
         shares.append(recurrence.project(b, given, direction_of(b, b.var(w), n), _total(b, *_biases(b, bias, n))))
@@ -244,7 +250,7 @@ def _native_lstm(
         cell_activation=names[1].lower(),
         activation=names[2].lower(),
     )
-    outputs = parts(b, sequence, 2, [size] * count)
+    outputs = parts(b, _in_order(b, sequence, count == 1 and given.backward[0]), 2, [size] * count)
     states = zip(*(parts(b, final, 1, [size] * count) for final in finals), strict=True)
     return recurrence.joined(b, given, outputs, list(states))
 

@@ -1,6 +1,9 @@
 """Recurrent layers over sequences x [S, B, I].
 
-Gate order in the weights is MIL's: LSTM input, forget, output, cell; GRU reset, output, update.
+Gate order in the weights is MIL's: LSTM input, forget, output, cell; GRU reset, output, update. A `reverse` layer reads
+its sequence backwards and gives its outputs in the order in which it made them, the last element's first (ONNX and
+PyTorch put them back in the order of the input; Keras' `go_backwards` does not). Only a `bidirectional` LSTM puts its
+backward half in the order of the input. So say the tests that coremltools states for Core ML.
 """
 
 from __future__ import annotations
@@ -39,11 +42,9 @@ def _ordered(x: Array, direction: str) -> Array:
     return x if direction == "forward" else x[::-1]
 
 
-def _sequence(steps: list[Array], direction: str, whole: bool) -> Array:
-    """Return every step in the order of the input, or the last one executed, with a leading axis."""
-    if not whole:
-        return steps[-1][None]
-    return np.stack(steps if direction == "forward" else steps[::-1])
+def _sequence(steps: list[Array], whole: bool) -> Array:
+    """Return every step in the order of execution, or the last one, with a leading axis."""
+    return np.stack(steps) if whole else steps[-1][None]
 
 
 @op("rnn")
@@ -64,7 +65,7 @@ def rnn(
         gates = item @ weight_ih.T + hidden @ weight_hh.T
         hidden = function(gates if bias is None else gates + bias)
         steps.append(hidden)
-    return _sequence(steps, direction, output_sequence), hidden
+    return _sequence(steps, output_sequence), hidden
 
 
 @op("gru")
@@ -104,7 +105,7 @@ def gru(
             new = function(item @ w_o.T + i_o + (reset * hidden) @ r_o.T + b_o)
         hidden = (1 - update) * new + update * hidden
         steps.append(hidden)
-    return _sequence(steps, direction, output_sequence), hidden
+    return _sequence(steps, output_sequence), hidden
 
 
 @op("lstm")
@@ -132,7 +133,7 @@ def lstm(
     if direction != "bidirectional":
         weights = (weight_ih, weight_hh, bias, peephole)
         steps, h, c = _lstm(_ordered(x, direction), initial_h, initial_c, weights, functions, clip)
-        return _sequence(steps, direction, output_sequence), h, c
+        return _sequence(steps, output_sequence), h, c
     if weight_ih_back is None or weight_hh_back is None:
         raise EngineError("a bidirectional lstm needs weight_ih_back and weight_hh_back")
     size = initial_h.shape[-1] // 2
@@ -142,8 +143,8 @@ def lstm(
     back_weights = (weight_ih_back, weight_hh_back, bias_back, peephole_back)
     backward = _lstm(x[::-1], initial_h[:, size:], initial_c[:, size:], back_weights, functions, clip)
     sequences = (
-        _sequence(forward[0], "forward", output_sequence),
-        _sequence(backward[0], "reverse", output_sequence),
+        _sequence(forward[0], output_sequence),
+        _sequence(backward[0][::-1] if output_sequence else backward[0], output_sequence),
     )
     return (
         np.concatenate(sequences, axis=-1),
