@@ -58,8 +58,11 @@ EVERYTHING_AFTER_THE_FIRST = (
 )
 """Operators whose first input alone is an activation: the others are baked."""
 
-RIGHT_WHEN_WRITTEN = 680
-"""A little below the count when this was written (onnx 1.23: 688): fewer means that something is refused anew."""
+RIGHT_WHEN_WRITTEN = 850
+"""A little below the count when this was written (onnx 1.23): fewer means that something is refused anew."""
+
+ROUNDED = {"test_averagepool_2d_ceil_last_window_starts_on_pad": 5e-5}
+"""Cases whose expectations are written down in four decimals, and half of the last one."""
 
 
 def baked(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
@@ -104,7 +107,7 @@ def _array(value: object) -> np.ndarray:
     return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
 
 
-def close(actual: np.ndarray, wanted: np.ndarray) -> bool:
+def close(actual: np.ndarray, wanted: np.ndarray, rounding: float = 0.0) -> bool:
     """The contract of fp32, and equality of what is not finite."""
     if actual.shape != wanted.shape:
         return False
@@ -112,9 +115,10 @@ def close(actual: np.ndarray, wanted: np.ndarray) -> bool:
     finite = np.isfinite(wanted)
     if not np.array_equal(actual[~finite], wanted[~finite], equal_nan=True):
         return False
-    return not finite.any() or np.abs(actual[finite] - wanted[finite]).max() <= 1e-4 * max(
-        np.abs(wanted[finite]).max(), 1e-6
-    )
+    if not finite.any():
+        return True
+    bound = rounding + 1e-4 * max(np.abs(wanted[finite]).max(), 1e-6)
+    return bool(np.abs(actual[finite] - wanted[finite]).max() <= bound)
 
 
 @pytest.mark.slow
@@ -135,11 +139,14 @@ def test_nothing_is_silently_wrong(tmp_path) -> None:
             continue
         engine = open_engine(path)
         inputs = {
-            spec.name: feeds[value.name].astype(spec.dtype)
+            spec.name: feeds[value.name].astype(spec.dtype).reshape(spec.shape)
             for spec, value in zip(engine.inputs, hub.graph.inputs, strict=True)
         }
         results = engine.run(inputs)
-        right = all(close(results[spec.name], output) for spec, output in zip(engine.outputs, outputs, strict=True))
+        right = all(
+            close(results[spec.name], output.reshape(output.shape or (1,)), ROUNDED.get(name, 0.0))
+            for spec, output in zip(engine.outputs, outputs, strict=True)
+        )
         counts["right" if right else "wrong"] += 1
         if not right:
             wrong.append(name)

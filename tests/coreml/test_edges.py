@@ -26,6 +26,15 @@ def test_scalars_have_one_axis_in_the_package(bench, build) -> None:
     assert sum("shape [1]" in note for note in written.notes) == 2
 
 
+def test_scalars_are_verified(tmp_path, build) -> None:
+    from haversack.convert import convert
+
+    nodes = [make_node("Mul", ["x", "s"], ["m"]), make_node("ReduceMax", ["m"], ["y"], keepdims=0)]
+    onnx.save(build(nodes, {"x": X, "s": np.array(2.5, np.float32)}, ["y"]), tmp_path / "m.onnx")
+    result = convert(tmp_path / "m.onnx", to="coreml", output=tmp_path / "m.mlpackage")
+    assert result.verified
+
+
 def test_constant_outputs_are_returned(bench, build) -> None:
     table = np.array([[1, -7], [3, 4]], np.int64)
     nodes = [make_node("Relu", ["x"], ["y"]), make_node("Identity", ["table"], ["t"])]

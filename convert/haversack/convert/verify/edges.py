@@ -32,6 +32,7 @@ class Edge:
         permutation: `artifact_array = model_array.transpose(permutation)`; None for the same order.
         scale: Of a float32 value that the artifact holds as integers; None where it does not.
         zero_point: Likewise.
+        scalar: Whether the model's scalar is one axis of one element in the artifact (Core ML has no other).
     """
 
     name: str
@@ -40,6 +41,7 @@ class Edge:
     permutation: tuple[int, ...] | None = None
     scale: float | None = None
     zero_point: int = 0
+    scalar: bool = False
 
     def enter(self, value: Array) -> Array:
         """The model's input as the artifact takes it."""
@@ -48,7 +50,8 @@ class Edge:
         if self.scale is not None:
             info = np.iinfo(self.spec.dtype)
             value = np.clip(np.rint(value / np.float32(self.scale)) + self.zero_point, info.min, info.max)
-        return np.ascontiguousarray(value, dtype=self.spec.dtype)
+        given = np.ascontiguousarray(value, dtype=self.spec.dtype)
+        return given.reshape(1) if self.scalar else given
 
     def leave(self, value: Array) -> Array:
         """The artifact's output as the model gives it."""
@@ -56,7 +59,8 @@ class Edge:
             value = (value.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
         if self.permutation is not None:
             value = value.transpose(np.argsort(self.permutation))
-        return np.ascontiguousarray(value, dtype=self.dtype)
+        found = np.ascontiguousarray(value, dtype=self.dtype)
+        return found.reshape(()) if self.scalar else found
 
 
 class Edges:
@@ -133,11 +137,12 @@ def _edges(
             zero_point += 128 if spec.dtype == "uint8" else 0
         permutation = moved.get(wanted.name)
         shape = wanted.shape if permutation is None else [wanted.shape[axis] for axis in permutation]
-        if not _fits(shape, spec.shape):
+        scalar = not shape and tuple(spec.shape) == (1,)
+        if not scalar and not _fits(shape, spec.shape):
             raise VerificationError(
                 f"{kind} {wanted.name} is {list(spec.shape)} in the artifact, {list(shape)} in the model"
             )
-        edges.append(Edge(wanted.name, spec, wanted.dtype, permutation, scale, zero_point))
+        edges.append(Edge(wanted.name, spec, wanted.dtype, permutation, scale, zero_point, scalar))
     return tuple(edges)
 
 
