@@ -1,8 +1,8 @@
 """Run coremltools' own op tests with the reference evaluator in Core ML's place.
 
-    python benchmarks/coreml_conformance.py                      every test of the wheel, in float32 and float16
-    python benchmarks/coreml_conformance.py --shard 3/20         a fixed twentieth of them
-    python benchmarks/coreml_conformance.py -k TestConv --failures 10
+    python benchmarks/coreml_conformance.py --jobs 2 --results done.jsonl     all of them; continues where it stopped
+    python benchmarks/coreml_conformance.py --shard 3/100                     a fixed hundredth
+    python benchmarks/coreml_conformance.py iOS14/test_conv.py -k TestConv --precision fp32
 
 The wheel ships the tests of every MIL op. Off Apple they stop after conversion; here `predict` and `make_state` lead to
 the evaluator, which reads the package that the test has just written. What the tests expect is computed by NumPy,
@@ -12,39 +12,50 @@ Counted per op (test class): collected, called (`predict` was called), passed an
 exception or a skip after the call is a failure. The totals stand apart for
 
     fp32    float32 configurations whose program has no float16 value
-    mixed   float32 configurations of tests that put float16 values into the program themselves; many of them state
-            what they expect in float16, and compare it at a float32 tolerance, which its own rounding exceeds
+    mixed   float32 configurations of tests that put float16 values into the program themselves
     fp16    float16 configurations, which the tests compare with an absolute tolerance of 0.5
 
-Tests that need a library which is not installed (PyTorch, TensorFlow) are skipped by coremltools, or fail, before any
-call and show as collected but not called.
+Each test starts from random numbers seeded by its name, so it gives the same result every time. With `--results` every
+finished test is appended to a file, and none is run twice for the same state of the evaluator, of this file and of the
+libraries. Tests that need a library which is not installed, or one too new for coremltools, are skipped by it or fail
+before any call, and show as collected but not called.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import hashlib
 import json
 import os
+import subprocess
 import sys
+import tempfile
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-# Read by coremltools' test modules when they are imported.
+# Read by coremltools' test modules when they are imported. The first adds every older opset to the latest.
+os.environ.setdefault("RUN_BACKWARD_COMPATIBILITY", "1")
 os.environ.setdefault("PYMIL_TEST_TARGETS", "mlprogram")
 os.environ.setdefault("INCLUDE_MIL_FP32_UNIT_TESTS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
 
+from haversack.runtimes.engines import coreml
 from haversack.runtimes.engines.coreml import Evaluator, read_package
 from haversack.runtimes.engines.coreml.program import Feature, Operation
 from haversack.runtimes.errors import EngineError
+
+CLASSES = ("fp32", "mixed", "fp16", "none")
 
 
 @dataclass
@@ -60,34 +71,106 @@ class Outcome:
 
 
 @dataclass
-class Conformance:
-    """A pytest plugin: selects the shard, puts the evaluator in Core ML's place, and records every outcome."""
+class Record:
+    """Finished tests in a file of JSON lines, each with the state of the code that gave it.
 
-    shard: int
-    shards: int
+    Attributes:
+        path: The file; created when the first test has finished.
+        state: A digest of the evaluator, of this file and of the versions of what the tests compare with.
+        lines: Results not yet written.
+    """
+
+    path: Path
+    state: str
+    lines: list[str] = field(default_factory=list)
+
+    def read(self) -> dict[str, Outcome]:
+        """Return the outcomes of this state by test id."""
+        outcomes = {}
+        for line in self.path.read_text("utf-8").splitlines() if self.path.exists() else ():
+            fields = json.loads(line)
+            if fields.pop("state") == self.state:
+                outcomes[fields.pop("id")] = Outcome(**fields)
+        return outcomes
+
+    def add(self, test: str, outcome: Outcome) -> None:
+        """Keep a test's outcome for the file."""
+        self.lines.append(json.dumps({"state": self.state, "id": test, **asdict(outcome)}) + "\n")
+        if len(self.lines) >= 20:
+            self.flush()
+
+    def flush(self) -> None:
+        """Append what is kept, in one write, so that several processes may share the file."""
+        with self.path.open("ab", buffering=0) as file:
+            file.write("".join(self.lines).encode())
+        self.lines.clear()
+
+
+def state() -> str:
+    """Return the digest that `Record.state` describes."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for path in sorted(Path(coreml.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    for name in ("coremltools", "numpy", "torch", "tensorflow"):
+        digest.update(f"{name} {_version(name)}".encode())
+    return digest.hexdigest()[:12]
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+@dataclass
+class Conformance:
+    """A pytest plugin: selects the tests, puts the evaluator in Core ML's place, and records every outcome.
+
+    Attributes:
+        shard: k and n for the k-th of n fixed parts.
+        worker: k and n for the k-th of n processes that share the work.
+        precision: `fp32`, `fp16` or `all`.
+        record: Where finished tests are kept, or None.
+        outcomes: By test id.
+        current: Of the test that runs.
+    """
+
+    shard: tuple[int, int]
+    worker: tuple[int, int]
     precision: str
+    record: Record | None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     current: Outcome | None = None
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep the tests of the shard and precision asked for."""
+        """Keep the tests of the shard and precision asked for that have no result yet."""
         install(self)
+        done = self.record.read() if self.record else {}
         kept = []
         for item in items:
-            if zlib.crc32(item.name.encode()) % self.shards != self.shard:
-                continue
             precision = _precision(item)
-            if self.precision not in ("all", precision):
+            number, count = self.shard
+            if zlib.crc32(item.name.encode()) % count != number - 1 or self.precision not in ("all", precision):
                 continue
             group = f"{Path(str(item.path)).parent.name}/{item.parent.name if item.parent else ''}"
-            self.outcomes[item.nodeid] = Outcome(item.nodeid.rsplit("::", 2)[-1], group, precision)
+            name = item.nodeid.rsplit("::", 2)[-1]
+            self.outcomes[item.nodeid] = done.get(item.nodeid) or Outcome(name, group, precision)
             kept.append(item)
-        items[:] = kept
+        number, count = self.worker
+        items[:] = [item for item in kept[number - 1 :: count] if item.nodeid not in done]
+        # coremltools collects garbage in every conversion: without this, that costs ten times the conversion.
+        gc.collect()
+        gc.freeze()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Note which test runs."""
+        """Note which test runs, and seed its random numbers."""
         self.current = self.outcomes[item.nodeid]
+        seed = zlib.crc32(item.name.encode())
+        np.random.seed(seed)
+        if "torch" in sys.modules:
+            sys.modules["torch"].manual_seed(seed)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Record what became of a test."""
@@ -96,7 +179,14 @@ class Conformance:
             expected = hasattr(report, "wasxfail") and report.outcome == "skipped"
             outcome.result = "xfailed" if expected else report.outcome
             if report.outcome == "failed":
-                outcome.message = _last_line(str(report.longrepr))
+                outcome.message = _summary(str(report.longrepr))
+        if report.when == "teardown" and self.record:
+            self.record.add(report.nodeid, outcome)
+
+    def pytest_sessionfinish(self) -> None:
+        """Write what is not yet written."""
+        if self.record:
+            self.record.flush()
 
 
 def install(plugin: Conformance) -> None:
@@ -173,18 +263,20 @@ def _pixels(image: Any, feature: Feature) -> np.ndarray:
 def _precision(item: pytest.Item) -> str:
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     backend = parameters.get("backend")
-    return getattr(backend, "precision", backend[1] if isinstance(backend, tuple) else "none")
+    return str(getattr(backend, "precision", backend[1] if isinstance(backend, tuple) else "none"))
 
 
-def _last_line(text: str) -> str:
+def _summary(text: str) -> str:
+    """Return the lines of a failure that say what is wrong."""
     lines = [line[2:].strip() for line in text.splitlines() if line.startswith("E ")]
-    return " ".join(lines[:3])[:300] if lines else text.strip().splitlines()[-1][:300]
+    return " ".join(line for line in lines if line)[:400] if lines else text.strip().splitlines()[-1][:400]
 
 
-def report(plugin: Conformance, failures: int) -> tuple[dict[str, Any], str]:
-    """Return the totals and a table by op."""
+def report(outcomes: Iterable[Outcome], failures: int) -> tuple[dict[str, Any], str]:
+    """Return the totals, and a table by op with the called tests that did not pass."""
     groups: dict[str, Counter[str]] = defaultdict(Counter)
-    for outcome in plugin.outcomes.values():
+    bad, broken = [], []
+    for outcome in outcomes:
         for key in (outcome.group, "total", f"total {outcome.precision}"):
             count = groups[key]
             count["collected"] += 1
@@ -193,63 +285,77 @@ def report(plugin: Conformance, failures: int) -> tuple[dict[str, Any], str]:
                 count["passed" if outcome.result == "passed" else "failed"] += 1
             else:
                 count[f"not called, {outcome.result}"] += 1
+        if outcome.called and outcome.result != "passed":
+            bad.append(outcome)
+        elif outcome.result == "failed":
+            broken.append(outcome)
     lines = [f"{'op':60}{'collected':>10}{'called':>8}{'passed':>8}{'failed':>8}"]
     for key in sorted(groups, key=lambda k: (k.startswith("total"), k)):
         count = groups[key]
         lines.append(f"{key:60}" + f"{count['collected']:10}{count['called']:8}{count['passed']:8}{count['failed']:8}")
-    bad = [o for o in plugin.outcomes.values() if o.called and o.result != "passed"]
-    lines += [f"{o.group}::{o.name} ({o.result}) {o.message}" for o in bad[:failures]]
-    broken = [o for o in plugin.outcomes.values() if not o.called and o.result == "failed"]
-    lines += [f"failed before any call: {o.group}::{o.name} {o.message}" for o in broken[:failures]]
+    bad.sort(key=lambda o: (CLASSES.index(o.precision), o.group, o.name))
+    lines += [f"{o.precision} {o.group}::{o.name} ({o.result}) {o.message}" for o in bad[:failures]]
+    reasons = Counter((o.group, o.message) for o in broken)
+    lines += [f"failed before any call: {n} of {group}: {why}" for (group, why), n in reasons.most_common(failures)]
     return {key: dict(count) for key, count in groups.items() if key.startswith("total")}, "\n".join(lines)
 
 
-def run(
-    *, shard: str = "1/1", precision: str = "all", keyword: str = "", files: tuple[str, ...] = (), failures: int = 20
-) -> tuple[dict[str, Any], str]:
-    """Run a shard; returns the totals and the table.
-
-    Args:
-        shard: `3/20` is the third of twenty fixed parts.
-        precision: `fp32`, `fp16` or `all`.
-        keyword: Pytest's `-k` expression.
-        files: Paths inside coremltools' op tests, such as `iOS14/test_conv.py`; all when empty.
-        failures: How many failures to list.
-    """
+def run(given: argparse.Namespace, worker: tuple[int, int], record: Record | None) -> dict[str, Outcome]:
+    """Run this process' share of the tests asked for; returns the outcomes by test id."""
     from coremltools.converters.mil.mil.ops import tests
 
     root = Path(tests.__file__).parent
-    number, count = (int(part) for part in shard.split("/"))
-    plugin = Conformance(number - 1, count, precision)
+    plugin = Conformance(given.shard, worker, given.precision, record)
     arguments = [
-        *(str(root / name) for name in files or (".",)),
-        *("-q", "--no-header", "--tb=line", "--show-capture=no", "--no-summary", "--continue-on-collection-errors"),
+        *(str(root / name) for name in given.files or (".",)),
+        *("-q", "--no-header", "--tb=short", "--show-capture=no", "--no-summary", "--continue-on-collection-errors"),
         *("-p", "no:cacheprovider", "-p", "no:warnings", "--import-mode=importlib"),
         *("-c", os.devnull, "--rootdir", str(root)),
     ]
-    if keyword:
-        arguments += ["-k", keyword]
+    if given.keyword:
+        arguments += ["-k", given.keyword]
     pytest.main(arguments, plugins=[plugin])
-    return report(plugin, failures)
+    return plugin.outcomes
+
+
+def share(jobs: int, record: Record) -> None:
+    """Let several processes run the tests that the command line asks for; a later `run` finds the results."""
+    command = [sys.executable, "-P", *sys.argv, "--results", str(record.path)]
+    processes = [subprocess.Popen([*command, "--worker", f"{k + 1}/{jobs}"]) for k in range(jobs)]
+    for process in processes:
+        process.wait()
+
+
+def part(text: str) -> tuple[int, int]:
+    """Read `k/n`."""
+    number, count = (int(item) for item in text.split("/"))
+    if not 1 <= number <= count:
+        raise ValueError(text)
+    return number, count
 
 
 def main() -> None:
     """Run what the command line asks for and print the table; exit 1 if anything called has failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", help="test files such as iOS14/test_conv.py; all by default")
-    parser.add_argument("--shard", default="1/1", help="k/n: the k-th of n fixed parts")
+    parser.add_argument("--shard", type=part, default=(1, 1), help="k/n: the k-th of n fixed parts")
     parser.add_argument("--precision", default="all", choices=("fp32", "fp16", "all"))
     parser.add_argument("-k", dest="keyword", default="", help="pytest's expression")
+    parser.add_argument("--jobs", type=int, default=1, help="how many processes")
+    parser.add_argument("--results", type=Path, help="keep finished tests here, and continue there")
     parser.add_argument("--failures", type=int, default=50, help="how many failures to list")
     parser.add_argument("--json", type=Path, help="write the totals here")
+    parser.add_argument("--worker", type=part, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    totals, table = run(
-        shard=given.shard,
-        precision=given.precision,
-        keyword=given.keyword,
-        files=tuple(given.files),
-        failures=given.failures,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        kept = given.results or (Path(folder) / "results.jsonl" if given.jobs > 1 else None)
+        record = Record(kept, state()) if kept else None
+        if given.worker:
+            run(given, given.worker, record)
+            return
+        if record and given.jobs > 1:
+            share(given.jobs, record)
+        totals, table = report(run(given, (1, 1), record).values(), given.failures)
     print(table)
     if given.json:
         given.json.write_text(json.dumps(totals, indent=2) + "\n", "utf-8")
