@@ -276,6 +276,13 @@ def test_constant_output_stays_an_output() -> None:
     assert [value.name for value in hub.graph.outputs] == ["y", "z"]
 
 
+def test_a_range_whose_bounds_have_an_axis_is_folded() -> None:
+    """Onnx's inference says nothing of its length."""
+    one = np.array([1], np.int64)
+    model = build("r = Range(a, b, c) f = Cast<to = 1>(r) y = Add(x, f)", "float[2,3] x", a=one, b=one * 7, c=one * 2)
+    assert ops(check(model, normal(2, 3))) == ["Add"]
+
+
 def test_constants_are_folded_but_stored_weights_are_not() -> None:
     stored = {"q": RNG.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8), "s": np.float32(0.1), "z": np.int8(0)}
     body = "d = DequantizeLinear(q, s, z) e = Cast<to=1>(h) f = Sqrt(v) w = Add(d, e) a = Conv(x, w) y = Mul(a, f)"

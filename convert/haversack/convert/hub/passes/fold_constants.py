@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -82,11 +83,22 @@ def _may_hold(value: ir.Value, node: ir.Node) -> bool:
     if value.dtype not in _COMPUTABLE or not isinstance(value.type, ir.TensorType):  # a sequence has a dtype too
         return False
     shape = static_shape(value)
+    if shape is None and node.op_type == "Range":
+        shape = _range_shape(node)
     if shape is None:
         return False
     size = int(np.prod(shape, dtype=np.int64)) * value.dtype.itemsize
     made_of = sum(_bytes(each) for each in node.inputs if each is not None)
     return size <= max(GROWTH_BYTES, made_of) or (size <= WEIGHT_BYTES and _is_read_as_weight(value))
+
+
+def _range_shape(node: ir.Node) -> tuple[int, ...] | None:
+    """How long a Range between constants is, which onnx's inference does not say where they have an axis."""
+    bounds = [constant(value) for value in node.inputs]
+    if any(array is None or array.size != 1 for array in bounds):
+        return None
+    start, limit, delta = (float(array.reshape(-1)[0]) for array in bounds if array is not None)
+    return (max(0, math.ceil((limit - start) / delta)),) if delta else None
 
 
 def _is_read_as_weight(value: ir.Value) -> bool:
