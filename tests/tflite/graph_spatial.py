@@ -80,6 +80,11 @@ def transposed_convolution(g: Sketch) -> None:
     g.node("ConvTranspose", x, _weights(g, x, (x.shape[1], filters, *kernel)), *bias, group=group, **given)
 
 
+def _skips(given: dict[str, Any], kernel: list[int]) -> bool:
+    """Whether windows leave elements out between them."""
+    return any(s > k for s, k in zip(given.get("strides", kernel), kernel, strict=True))
+
+
 def pool(g: Sketch) -> None:
     """MaxPool, AveragePool and LpPool, with ceil_mode where onnxruntime and the specification agree on it."""
     op = g.one_of(["MaxPool", "AveragePool", "LpPool"])
@@ -90,8 +95,8 @@ def pool(g: Sketch) -> None:
         given["count_include_pad"] = 1
     if op == "LpPool":
         given["p"] = g.integer(1, 3)
-        if given.get("auto_pad", "").startswith("SAME"):  # onnxruntime starts beyond 0 where strides pass the kernel
-            given["strides"] = [1] * len(kernel)
+    if given.get("auto_pad", "").startswith("SAME") and _skips(given, kernel):
+        given["strides"] = [1] * len(kernel)  # onnxruntime starts beyond 0 there, or refuses
     ceil = {"MaxPool": 10, "AveragePool": 19, "LpPool": 99}[op] <= g.opset and "auto_pad" not in given
     if ceil and g.flag():
         given["ceil_mode"] = 1

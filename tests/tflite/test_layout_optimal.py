@@ -33,7 +33,8 @@ def moved(model: ir.Model) -> tuple[int, int]:
 def cheapest(model: ir.Model, io_layout: str) -> tuple[int, int] | None:
     """The least that any labelling costs, by trying all; None where there are more than 2**8."""
     problem = Labels(model.graph, Frames(model.graph), io_layout == "channels-last")
-    variables = sorted({term for terms in problem.terms.values() for term in terms.values()} - {SOURCE, SINK})
+    ends = {*problem.inputs.values(), *problem.outputs.values()}
+    variables = sorted(ends.union(*(terms.values() for terms in problem.terms.values())) - {SOURCE, SINK})
     if len(variables) > 8:
         return None
     costs = []

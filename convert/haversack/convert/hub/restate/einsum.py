@@ -35,7 +35,8 @@ def einsum(make: Around, node: ir.Node) -> ir.Value:
     for n, operand in enumerate(operands[1:], start=2):
         y = _pair(make, y, operand, set(result).union(*(other.labels for other in operands[n:])))
     y = _summed(make, y, set(result))
-    return make("Transpose", y.value, perm=[y.labels.index(label) for label in result])
+    order = [y.labels.index(label) for label in result]
+    return make("Transpose", y.value, perm=order) if order else make("Identity", y.value)
 
 
 def _terms(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:

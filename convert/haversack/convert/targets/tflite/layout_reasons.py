@@ -50,7 +50,14 @@ class Reasons:
         labels, slots = self._labels, (Slot(False, 0), Slot(True, 0))
         if all(labels.transpose_cost(node, kind, i, o) for i in (0, 1) for o in (0, 1)):
             return "the model's own Transpose, which no order of the tensors around it makes needless"
-        before, after = (self._pinned((node, slot), self._sides[labels.of(node, slot)]) for slot in slots)
+        read, written = (int(self._sides[labels.of(node, slot)]) for slot in slots)
+        before, after = (
+            self._pinned((node, slot), bool(state)) for slot, state in zip(slots, (read, written), strict=True)
+        )
+        if all(labels.transpose_cost(node, kind, read, o) for o in (0, 1)):  # whatever the order of its result
+            return f"the model's own Transpose: {before}"
+        if all(labels.transpose_cost(node, kind, i, written) for i in (0, 1)):
+            return f"the model's own Transpose: {after}"
         return f"the model's own Transpose: {before}; {after}"
 
     def _uses(self, value: ir.Value) -> list[tuple[ir.Node, int]]:
@@ -59,9 +66,11 @@ class Reasons:
 
     def _pinned(self, start: Step, state: bool) -> str:
         """The nearest operator that forces `state`, found through operators in that state."""
-        queue, seen = deque([start]), {start[0]}
+        queue, seen, own = deque([start]), {start[0]}, list[ir.Node]()
         while queue:
             node, slot = queue.popleft()
+            if isinstance(self._labels.frames.kinds[node], Transposes):
+                own.append(node)
             term = self._labels.of(node, slot)
             if term in (SOURCE, SINK):
                 return self._describe(node)
@@ -74,8 +83,9 @@ class Reasons:
                     if step[0] not in seen and self._sides[self._labels.of(*step)] == state:
                         seen.add(step[0])
                         queue.append(step)
-        own = "the model's own" if isinstance(self._labels.frames.kinds[start[0]], Transposes) else "cheaper so"
-        return f"{start[0].name} ({start[0].op_type}) is {own}"
+        if own:  # it moves the bytes, wherever that is cheapest, and nothing beyond it takes them otherwise
+            return f"{own[0].name} (Transpose) is the model's own"
+        return f"{start[0].name} ({start[0].op_type}) is cheaper so"
 
     def _touched(self, node: ir.Node, term: int) -> Iterator[ir.Value]:
         kind, labels = self._labels.frames.kinds[node], self._labels
