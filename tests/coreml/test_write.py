@@ -102,7 +102,7 @@ def test_no_date_and_no_versions_in_the_package(bench, build) -> None:
     assert not proto.mlProgram.attributes
 
 
-@pytest.mark.parametrize(("target", "version"), [("iOS16", 7), ("iOS17", 8), ("iOS18", 9)])
+@pytest.mark.parametrize(("target", "version"), [("iOS15", 6), ("iOS16", 7), ("iOS17", 8), ("iOS18", 9)])
 def test_deployment_target(bench, build, target, version) -> None:
     written = bench.write(dense(build), deployment_target=target)
     assert specification(written.path).specificationVersion == version
@@ -110,7 +110,7 @@ def test_deployment_target(bench, build, target, version) -> None:
 
 
 def test_an_unknown_deployment_target_is_a_usage_error(bench, build) -> None:
-    with pytest.raises(UsageError, match="iOS16, iOS17, iOS18"):
+    with pytest.raises(UsageError, match="iOS15, iOS16, iOS17, iOS18"):
         bench.write(dense(build), deployment_target="iOS12")
 
 

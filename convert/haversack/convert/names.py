@@ -132,7 +132,7 @@ def check_options(
     _choice("--ranges", ranges, ("minmax", "percentile", "mse"))
     _choice("--weights", weights, ("auto", "per-channel", "per-tensor"))
     if deployment_target is not None:
-        _choice("--deployment-target", deployment_target, ("iOS16", "iOS17", "iOS18"))
+        _choice("--deployment-target", deployment_target, ("iOS15", "iOS16", "iOS17", "iOS18"))
     if io_layout != "keep" and target != "tflite":
         raise UsageError(f"--io-layout {io_layout} is for tflite; {target} keeps the model's layout, leave it at keep")
     if io_dtype == "int8" and compress != "int8":
@@ -142,7 +142,7 @@ def check_options(
             "int8 needs --calibration DATA, a hundred real inputs, to learn the activations' ranges; "
             "int8-weights needs none"
         )
-    if target == "coreml" and compress == "int8" and deployment_target == "iOS16":
+    if target == "coreml" and compress == "int8" and deployment_target in ("iOS15", "iOS16"):
         raise UsageError("int8 activations need iOS17 on Core ML; use --compress int8-weights for iOS16")
 
 

@@ -40,7 +40,7 @@ IoDtype = Annotated[
 ]
 DeploymentTarget = Annotated[
     str | None,
-    typer.Option("--deployment-target", metavar="OS", help="Oldest system for Core ML: iOS16, iOS17 or iOS18."),
+    typer.Option("--deployment-target", metavar="OS", help="Oldest system for Core ML: iOS15, 16, 17 or 18."),
 ]
 Ranges = Annotated[
     str, typer.Option("--ranges", metavar="RULE", help="How int8 chooses ranges: minmax, percentile or mse.")

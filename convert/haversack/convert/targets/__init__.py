@@ -23,7 +23,7 @@ class Options:
     Attributes:
         io_layout: `keep` the source's axis order at inputs and outputs, or move them to `channels-last`.
         io_dtype: `float32` at the edges of a quantized artifact, or `int8`.
-        deployment_target: The oldest system a Core ML package must run on: `iOS16`, `iOS17` or `iOS18`.
+        deployment_target: The oldest system a Core ML package must run on: `iOS15` to `iOS18`.
         float32_nodes: Names of hub nodes that compute in float32 in a float16 Core ML package (`fp16`): those that
             verification found to overflow or to lose the result.
         resizing: Other sizes of a model with symbolic dimensions; None where all are fixed.

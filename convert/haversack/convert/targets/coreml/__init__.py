@@ -21,7 +21,7 @@ import onnx_ir as ir
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError
 from haversack.convert.targets import Options, Written
 
-DEPLOYMENT_TARGETS = {"iOS16": 16, "iOS17": 17, "iOS18": 18}
+DEPLOYMENT_TARGETS = {"iOS15": 15, "iOS16": 16, "iOS17": 17, "iOS18": 18}
 
 
 class CoreML:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from haversack.convert.errors import Blocker, UnsupportedError
-from haversack.convert.targets.coreml import sdk
+from haversack.convert.targets.coreml import opsets, sdk
 from haversack.runtimes.engines import Array
 
 Var = Any
@@ -66,7 +66,7 @@ class Builder:
     """Builds one MIL function, node by node.
 
     Args:
-        ios: Deployment target: 16, 17 or 18.
+        ios: Deployment target: 15, 16, 17 or 18.
         half: Whether nodes compute in float16 unless told otherwise.
 
     Attributes:
@@ -159,7 +159,7 @@ class Builder:
             self.refuse("it reads a tensor without elements, which Core ML cannot hold", "remove this node")
         key = id(array), self.float_name if value.floating else str(value.dtype)
         if key not in self._held:
-            if array.dtype == np.float16 and not self.half and array.size >= 32:
+            if array.dtype == np.float16 and not self.half and array.size >= 32 and self.ios >= 16:
                 # The exact float32 of a float16 weight at half its bytes: widened when the model is loaded.
                 source = self.constant(array, exact=True)
                 var = self.raw("constexpr_cast", source_val=source, output_dtype=self.constant("fp32"))
@@ -271,7 +271,8 @@ class Builder:
         Raises:
             UnsupportedError: coremltools rejects the op, or its output has more than 5 axes.
         """
-        return self._emit(kind, {name: self._input(value) for name, value in inputs.items() if value is not None})
+        given = {name: value for name, value in inputs.items() if value is not None}
+        return self._emit(kind, {name: self._input(value) for name, value in opsets.known(self, kind, given).items()})
 
     def _input(self, value: Any) -> Any:
         if isinstance(value, Value):
@@ -290,6 +291,8 @@ class Builder:
         try:
             result = getattr(self.mil, kind)(name=self._name(), **inputs)
         except (ValueError, TypeError, IndexError, KeyError, AssertionError, NotImplementedError) as error:
+            if (first := opsets.first(self, kind)) > self.ios:
+                opsets.refuse(self, f"MIL's `{kind}`", first)
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             self.refuse(f"MIL's `{kind}` cannot express it: {reason}", "replace this node")
         self.emitted.append(kind)

@@ -74,6 +74,9 @@ class Edge:
         if self.name != hub_name:
             b.note(f"{what} {hub_name!r} is called {self.name!r} in the package: Core ML does not accept its name.")
         self.kind = {"float32": "fp32", "float16": "fp16", "float64": "fp32"}.get(str(dtype), "int32")
+        if self.kind == "fp16" and b.ios < 16:
+            self.kind = "fp32"
+            b.note(f"{what} {hub_name!r} is float32 in the package: inputs and outputs are float16 from iOS 16 on.")
         if str(dtype) not in ("float32", "float16", "int32"):
             called = {"fp32": "float32"}.get(self.kind, self.kind)
             b.note(f"{what} {hub_name!r} is {called} in the package: Core ML has no {dtype} inputs and outputs.")

@@ -56,6 +56,9 @@ def gather_elements(b: Builder, x: Value, indices: Value, *, axis: int = 0) -> V
 def gather_nd(b: Builder, x: Value, indices: Value, *, batch_dims: int = 0) -> Var:
     """Entries or slices at coordinates."""
     where = _coordinates(b, indices, x.shape[batch_dims:])
+    if batch_dims and b.ios < 16:  # without the parameter: each entry's place in the batch is a coordinate too
+        places = np.indices(indices.shape[:-1], np.int32)[:batch_dims]
+        where, batch_dims = b.op("concat", values=[np.moveaxis(places, 0, -1), where], axis=indices.rank - 1), 0
     return b.like(b.op("gather_nd", x=b.numeric(x), indices=where, batch_dims=batch_dims), x)
 
 

@@ -29,13 +29,14 @@ def grid_sample(
         b.refuse(
             f"a graph whose GridSample (mode {mode}, padding {padding_mode}) was not restated", "report this model"
         )
-    return b.op(
+    coordinates = b.var(grid)
+    return b.raw(
         "resample",
-        x=x,
-        coordinates=grid,
-        sampling_mode="bilinear",
-        padding_mode=PADDINGS[padding_mode],
-        padding_value=0.0,
-        coordinates_mode="normalized_minus_one_to_one",
-        align_corners=bool(align_corners),
+        x=b.var(x),
+        coordinates=b.cast(coordinates, "fp32") if b.ios < 16 else coordinates,  # of float16 from iOS 16 on
+        sampling_mode=b.constant("bilinear"),
+        padding_mode=b.constant(PADDINGS[padding_mode]),
+        padding_value=b.constant(0.0),
+        coordinates_mode=b.constant("normalized_minus_one_to_one"),
+        align_corners=b.constant(bool(align_corners)),
     )
