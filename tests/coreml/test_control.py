@@ -105,3 +105,18 @@ def test_scan(bench, backward: int) -> None:
     ]
     inputs = {"start": np.float32([1, -1]), "x": X}
     bench.agree(nodes, inputs, [info("last", [2]), info("y", [2, 3])])
+
+
+@pytest.mark.parametrize("float32", [frozenset(), frozenset({"loop"})])
+def test_loops_in_float16(bench, float32: frozenset[str]) -> None:
+    """Five products, each rounded by at most 2^-11 of itself, stay below the contract's 1e-2."""
+    body = make_graph(
+        [make_node("Identity", ["going"], ["again"]), make_node("Mul", ["state", "grow"], ["after"])],
+        "body",
+        [info("n", [], TensorProto.INT64), info("going", [], TensorProto.BOOL), info("state", [2, 3])],
+        [info("again", [], TensorProto.BOOL), info("after", [2, 3])],
+        [make_tensor("grow", TensorProto.FLOAT, [], [1.1])],
+    )
+    nodes = [make_node("Loop", ["trips", "", "x"], ["y"], name="loop", body=body)]
+    constants = {"trips": np.array(5, np.int64)}
+    bench.agree(nodes, {"x": X}, [info("y", [2, 3])], constants, recipe="fp16", tolerance=1e-2, float32_nodes=float32)

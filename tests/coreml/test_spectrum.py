@@ -42,3 +42,16 @@ def test_frames(bench, onesided: int) -> None:
     wanted = pairs((np.fft.rfft if onesided else np.fft.fft)(frames, axis=2))
     node = make_node("STFT", ["x", "step", "window"], ["y"], onesided=onesided)
     bench.agree([node], {"x": x}, constants={"step": np.array(3, np.int64), "window": window}, wanted={"y": wanted})
+
+
+def test_layers_are_called_after_the_model_s_own_nodes(bench) -> None:
+    """A restated operator is one layer under its name, and its inner values have no tap."""
+    x = GENERATOR.normal(size=(2, 9, 1)).astype(np.float32)
+    nodes = [make_node("DFT", ["x"], ["d"], name="transform"), make_node("Relu", ["d"], ["y"], name="last")]
+    wanted = np.maximum(pairs(np.fft.fft(x[..., 0], axis=1)), 0)
+    written = bench.agree(nodes, {"x": x}, wanted={"y": wanted})
+    taps = [
+        (layer.name, [tap.value for tap in layer.inputs], [tap.value for tap in layer.outputs])
+        for layer in written.layers
+    ]
+    assert taps == [("transform", ["x"], ["d"]), ("last", ["d"], ["y"])]

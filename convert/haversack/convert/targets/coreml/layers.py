@@ -1,7 +1,8 @@
 """The map back to the hub: which variables of the package hold which values of the hub graph.
 
-A float program has one layer a hub node. In a quantized one a layer goes from int8 to int8: it takes in the dequantized
-inputs, the op, a Relu or Clip after it and the quantization of its result, so that both sides hold the same integers.
+A float program has one layer a hub node, also where the hub restated it. In a quantized one a layer goes from int8 to
+int8: it takes in the dequantized inputs, the op, a Relu or Clip after it and the quantization of its result, so that
+both sides hold the same integers.
 """
 
 from __future__ import annotations
@@ -46,7 +47,17 @@ def layers(graph: ir.Graph, steps: Sequence[Step], saved: frozenset[str]) -> tup
     integers: dict[str, Value] = {}
     producer: dict[str, _Open] = {}
     found: list[_Open] = []
+    restated: dict[str, _Open] = {}
     for step in steps:
+        if str(step.node.name).endswith(INTERNAL):  # one layer, whatever it was restated as
+            layer = restated.get(origin(step.node)) or _Open(origin(step.node), "", [], [])
+            if layer.name not in restated:
+                restated[layer.name] = layer
+                found.append(layer)
+            layer.op = step.kinds[-1] if step.kinds else layer.op
+            layer.inputs += [integers.get(v.name, v) for v in step.inputs if v is not None and _activation(v)]
+            layer.outputs += step.outputs
+            continue
         if not step.kinds:
             continue
         inputs = [value for value in step.inputs if value is not None and _activation(value)]
@@ -64,7 +75,7 @@ def layers(graph: ir.Graph, steps: Sequence[Step], saved: frozenset[str]) -> tup
         else:
             taken = inputs if step.node.op_type == "DequantizeLinear" else [integers.get(v.name, v) for v in inputs]
             main = next((kind for kind in step.kinds if kind in _WEIGHTED), step.kinds[-1])
-            layer = _Open(origin(step.node), main, taken, list(step.outputs))
+            layer = _Open(str(step.node.name), main, taken, list(step.outputs))
             found.append(layer)
         if step.node.op_type != "DequantizeLinear":
             producer.update({value.name: layer for value in step.outputs})
