@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -70,8 +71,31 @@ def bound_rows(model: ir.Model) -> tuple[ir.Model, list[Blocker]]:
         and are no ONNX operators any more; values with padding have names that end in `PADDED`. And a blocker for each
         node that mixes rows.
     """
+    padded = pad_rows(model)
+    for value, rows in padded.outputs.items():
+        _cut(padded.model.graph, value, rows)
+    return padded.model, padded.blockers
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A graph whose rows are padded, its outputs too.
+
+    Attributes:
+        model: The graph.
+        outputs: Those of its outputs that have padding; their names end in `PADDED`.
+        blockers: One for each node that mixes rows.
+    """
+
+    model: ir.Model
+    outputs: dict[ir.Value, Rows]
+    blockers: list[Blocker]
+
+
+def pad_rows(model: ir.Model) -> Padded:
+    """`bound_rows`, but that the outputs are left with their padding: for a target that cuts them itself."""
     if not any(node.op_type == "NonMaxSuppression" and node.domain == "" for node in model.graph):
-        return model, []
+        return Padded(model, {}, [])
     model = model.clone()
     graph = model.graph
     tracked: dict[ir.Value, Rows] = {}
@@ -91,18 +115,19 @@ def bound_rows(model: ir.Model) -> tuple[ir.Model, list[Blocker]]:
             continue
         for value in node.outputs:
             _track(value, axis, rows, tracked)
-    for value in [value for value in graph.outputs if value in tracked]:
-        _cut(graph, value, tracked[value])
     for value in tracked:
         value.name = f"{value.name}{PADDED}"
-    return model, blockers
+    return Padded(model, {value: tracked[value] for value in graph.outputs if value in tracked}, blockers)
 
 
 def _bound(node: ir.Node, tracked: dict[ir.Value, Rows]) -> None:
     scores = static_shape(node.inputs[1])
     most = constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(1)
-    if scores is None or (most is not None and not most.any()):
-        return  # reported for its inputs' shapes, or nothing is ever selected
+    if scores is None:
+        return  # reported for its inputs' shapes
+    if most is not None and not most.any():
+        node.outputs[0].shape = ir.Shape([0, 3])  # nothing is ever selected
+        return
     examples, classes, count = scores
     size = examples * classes * max(LEAST, count if most is None else min(int(most.reshape(-1)[0]), count))
     node.resize_outputs(2)
@@ -124,15 +149,17 @@ def _cut(graph: ir.Graph, value: ir.Value, rows: Rows) -> None:
     """Let a graph output be the rows of `value` that count."""
     axis, number, _ = rows
     assert value.shape is not None
+    assert value.name is not None
+    name = value.name.removesuffix(PADDED)
     sides = [np.full(axis, _ALL), np.full(len(value.shape) - axis - 1, _ALL)]
-    ends = [number if n is None else initializer(graph, f"{value.name}/end", n) for n in (sides[0], None, sides[1])]
+    ends = [number if n is None else initializer(graph, f"{name}/end", n) for n in (sides[0], None, sides[1])]
     end = ir.node("Concat", [part for part in ends if part is number or part.shape != (0,)], attributes={"axis": 0})
-    end.name = end.outputs[0].name = f"{value.name}/end_of_rows"
+    end.name = end.outputs[0].name = f"{name}/end_of_rows"
     end.outputs[0].type, end.outputs[0].shape = number.type, ir.Shape([len(value.shape)])
-    start = initializer(graph, f"{value.name}/start", np.zeros(len(value.shape), np.int64))
-    node = ir.node("Slice", [value, start, end.outputs[0]], name=f"{value.name}/rows")
+    start = initializer(graph, f"{name}/start", np.zeros(len(value.shape), np.int64))
+    node = ir.node("Slice", [value, start, end.outputs[0]], name=f"{name}/rows")
     result = node.outputs[0]
-    result.type, result.shape, result.name = value.type, value.shape, value.name
+    result.type, result.shape, result.name = value.type, value.shape, name
     graph.extend([end, node])
     for place, output in enumerate(graph.outputs):
         if output is value:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 _EXPANDED = "no lowering needed: its function body is expanded in the hub"
-_COUNTED = "how much it selects is known at run time only"
 
 GAPS: dict[str, dict[str, str]] = {
     "tflite": {
@@ -11,8 +10,6 @@ GAPS: dict[str, dict[str, str]] = {
         "GridSample": "no lowering needed: restated in the hub by gathers",
         "MeanVarianceNormalization": _EXPANDED,
     },
-    "coreml": {
-        "NonMaxSuppression": _COUNTED,
-    },
+    "coreml": {},
 }
 """Target → ONNX operator → why it has no lowering there."""

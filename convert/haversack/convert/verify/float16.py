@@ -55,7 +55,9 @@ def repair(
     everything = frozenset(name for group in groups for name in group)
     # Relative to the peak over all samples, as the contract is, also where only a few are run.
     peaks = {name: max(float(np.abs(value).max()), RELATIVE_FLOOR) for name, value in reference.source.items()}
-    probe = _worst(reference, _sample_errors(reference, _outputs(subject, reference), peaks), PROBES)
+    probe = reference
+    if all(value.shape is not None and value.shape.is_static() for value in subject.model.graph.outputs):
+        probe = _worst(reference, _sample_errors(reference, _outputs(subject, reference), peaks), PROBES)
     errors = []
     for index, group in enumerate(groups):
         if progress is not None:
@@ -100,17 +102,23 @@ def _write(target: Target, subject: Subject, nodes: frozenset[str]) -> tuple[Sub
 
 def _outputs(subject: Subject, reference: Reference) -> dict[str, Array]:
     edges = Edges(open_engine(subject.path), subject.model, subject.options)
-    outputs = run_all(edges.run, reference.samples)
-    return {name: outputs[name].reshape(value.shape) for name, value in reference.source.items()}
+    return run_all(edges.run, reference.samples)
 
 
 def _sample_errors(reference: Reference, outputs: dict[str, Array], peaks: Mapping[str, float]) -> Array:
-    """The largest relative error of each sample, [samples]; what is not finite counts as infinite."""
+    """The largest relative error of each sample, [samples]; what is not finite counts as infinite.
+
+    Of outputs whose size depends on the sample it is the largest of all samples; another size counts as infinite.
+    """
     count = len(reference.samples)
     worst = np.zeros(count)
     for name, wanted in reference.source.items():
+        if outputs[name].size != wanted.size:
+            return np.full(count, np.inf)
         with np.errstate(invalid="ignore", over="ignore"):
-            far = np.abs(wanted.astype(np.float64) - outputs[name]).reshape(count, -1).max(axis=1)
+            far = np.abs(wanted.astype(np.float64) - outputs[name].reshape(wanted.shape))
+        even = wanted.size and wanted.size % count == 0
+        far = far.reshape(count, -1).max(axis=1) if even else np.full(count, far.max(initial=0.0))
         worst = np.maximum(worst, np.where(np.isfinite(far), far, np.inf) / peaks[name])
     return worst
 

@@ -82,7 +82,12 @@ def judge(
     engine = open_engine(subject.path)
     edges = Edges(engine, subject.model, subject.options)
     outputs = run_all(edges.run, reference.samples, progress, f"running {label}")
-    outputs = {name: outputs[name].reshape(value.shape) for name, value in reference.source.items()}
+    for name, value in reference.source.items():
+        if outputs[name].size != value.size:
+            raise VerificationError(
+                f"{label}: output {name} has {outputs[name].size} elements over all samples, {value.size} in the model"
+            )
+        outputs[name] = outputs[name].reshape(value.shape)
     against = compressed if subject.contract.against == COMPRESSED else reference.source
     assert against is not None
     errors = output_errors(against, outputs)

@@ -7,7 +7,7 @@ outputs of the shapes that the hub knows, so that the nodes after it are still e
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,11 @@ import onnx_ir as ir
 
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError
 from haversack.convert.hub import attributes, restate
+from haversack.convert.hub.selected_rows import PADDED, Rows, pad_rows
 from haversack.convert.targets.coreml.builder import MAX_RANK, Builder, NeedsFloat32, Value
 from haversack.convert.targets.coreml.edges import TYPES, Edge, dtype_of, is_static, problem, shape_of
 from haversack.convert.targets.coreml.ops import LOWERINGS
+from haversack.convert.targets.coreml.ops.detection import first_rows
 from haversack.convert.targets.coreml.ops.sampling import native
 from haversack.convert.targets.coreml.regions import Region
 from haversack.convert.targets.refusals import unlowered
@@ -83,7 +85,9 @@ def lower(model: ir.Model, ios: int, *, half: bool = False, float32_nodes: froze
     if unknown := float32_nodes - {str(node.name) for node in model.graph}:
         raise UsageError(f"there is no node {min(unknown)!r} to compute in float32")
     said, blockers = restated(model)
-    lowered = _Driver(said, ios, half=half, float32_nodes=float32_nodes).run()
+    padded = pad_rows(said)
+    blockers += padded.blockers
+    lowered = _Driver(padded.model, ios, half=half, float32_nodes=float32_nodes, rows=padded.outputs).run()
     told = {blocker.node for blocker in blockers}
     lowered.blockers = [*blockers, *(blocker for blocker in lowered.blockers if blocker.node not in told)]
     return lowered
@@ -103,10 +107,19 @@ def origin(node: ir.Node) -> str:
 
 
 class _Driver:
-    def __init__(self, model: ir.Model, ios: int, *, half: bool, float32_nodes: frozenset[str]):
+    def __init__(
+        self,
+        model: ir.Model,
+        ios: int,
+        *,
+        half: bool,
+        float32_nodes: frozenset[str],
+        rows: Mapping[ir.Value, Rows] | None = None,
+    ):
         self.graph = model.graph
         self.half = half
         self.float32_nodes = float32_nodes
+        self.rows = rows or {}
         self.b = Builder(ios, half=half)
         self.registry = LOWERINGS.load()
         self.values: dict[str, Value] = {}
@@ -123,7 +136,7 @@ class _Driver:
             self.result.blockers.append(Blocker("", "input", why, "use its outputs as they are"))
         self.result.blockers += [
             Blocker(_name(value), "output", *reason)
-            for value in self.graph.outputs
+            for value in map(_shown, self.graph.outputs)
             if (reason := problem(value)) is not None
         ]
         if not all(is_static(value) for value in self.graph.inputs):
@@ -163,11 +176,16 @@ class _Driver:
     def _outputs(self, function: Any) -> None:
         made = []
         for value in self.graph.outputs:
-            edge = Edge(self.b, value, "output", self.taken)
-            self.result.outputs[_name(value)] = edge.name
-            self.b.node, self.b.op_type = _name(value), "output"
+            shown = _shown(value)
+            edge = Edge(self.b, shown, "output", self.taken)
+            self.result.outputs[_name(shown)] = edge.name
+            self.b.node, self.b.op_type = _name(shown), "output"
             try:
-                made.append(edge.write(self.b, self.values[_name(value)], self.taken))
+                held = self.values[_name(value)]
+                if value in self.rows:
+                    axis, count, _ = self.rows[value]
+                    held = first_rows(self.b, held, axis, self.values[_name(count)])
+                made.append(edge.write(self.b, held, self.taken))
             except UnsupportedError as error:  # a constant that Core ML cannot hold
                 self.result.blockers += error.blockers
         if not self.result.blockers:
@@ -333,3 +351,10 @@ def _expected(value: ir.Value) -> Value:
 
 def _name(value: ir.Value) -> str:
     return str(value.name)
+
+
+def _shown(value: ir.Value) -> ir.Value:
+    """A graph output as the model names it: its padding is cut off."""
+    if not _name(value).endswith(PADDED):
+        return value
+    return ir.Value(name=_name(value).removesuffix(PADDED), shape=value.shape, type=value.type)

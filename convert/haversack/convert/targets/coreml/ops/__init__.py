@@ -10,6 +10,7 @@ FAMILIES = (
     "cast",
     "control",
     "conv",
+    "detection",
     "elementwise",
     "indexing",
     "integer",
