@@ -12,8 +12,15 @@ Counted per op (test class): collected, called (`predict` was called), passed an
 exception or a skip after the call is a failure. The totals stand apart for
 
     fp32    float32 configurations whose program has no float16 value
-    mixed   float32 configurations of tests that put float16 values into the program themselves
+    mixed   float32 configurations of tests that put float16 values into the program themselves, and compare with
+            float32's tolerance (1e-4) what the program rounds to float16 (5e-4 of the value)
     fp16    float16 configurations, which the tests compare with an absolute tolerance of 0.5
+
+A called test that does not pass is listed with its reason. For a mixed one the reason is found by running the program
+again with every float16 declared float32: `rounding` if that meets the test's tolerance, so that nothing but the
+rounding which the program itself declares is at fault; `test's float16` if not, but the result lies within two units in
+the last place of float16 of what is expected, the test having rounded weights, inputs or its own arithmetic;
+`unexplained` otherwise.
 
 Each test starts from random numbers seeded by its name, so it gives the same result every time. With `--results` every
 finished test is appended to a file, and none is run twice for the same state of the evaluator, of this file and of the
@@ -34,7 +41,7 @@ import tempfile
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -52,10 +59,20 @@ import pytest
 
 from haversack.runtimes.engines import coreml
 from haversack.runtimes.engines.coreml import Evaluator, read_package
-from haversack.runtimes.engines.coreml.program import Feature, Operation
+from haversack.runtimes.engines.coreml.program import Constant, Feature, Operation, ValueType
 from haversack.runtimes.errors import EngineError
 
 CLASSES = ("fp32", "mixed", "fp16", "none")
+
+# Called tests that fail for a reason which is not the evaluator's: (test class, test) -> reason.
+REASONS: dict[tuple[str, str], str] = {
+    ("TestNormalizationLocalResponseNorm", "test_builder_to_backend_smoke"): (
+        "the numbers stated for size 2 leave the neighbour out, which PyTorch's in the stress test of the same op hold"
+    ),
+}
+
+# Float16 keeps 11 bits: one unit in the last place is at most this part of a value.
+UNIT = 2.0**-10
 
 
 @dataclass
@@ -68,6 +85,7 @@ class Outcome:
     called: bool = False
     result: str = "not run"
     message: str = ""
+    reason: str = ""
 
 
 @dataclass
@@ -88,9 +106,9 @@ class Record:
         """Return the outcomes of this state by test id."""
         outcomes = {}
         for line in self.path.read_text("utf-8").splitlines() if self.path.exists() else ():
-            fields = json.loads(line)
-            if fields.pop("state") == self.state:
-                outcomes[fields.pop("id")] = Outcome(**fields)
+            values = json.loads(line)
+            if values.pop("state") == self.state:
+                outcomes[values.pop("id")] = Outcome(**values)
         return outcomes
 
     def add(self, test: str, outcome: Outcome) -> None:
@@ -134,6 +152,7 @@ class Conformance:
         record: Where finished tests are kept, or None.
         outcomes: By test id.
         current: Of the test that runs.
+        unrounded: Outputs of the last prediction by identity, each with what it is when nothing is rounded to float16.
     """
 
     shard: tuple[int, int]
@@ -142,6 +161,7 @@ class Conformance:
     record: Record | None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     current: Outcome | None = None
+    unrounded: dict[int, tuple[Any, Any]] = field(default_factory=dict)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep the tests of the shard and precision asked for that have no result yet."""
@@ -157,6 +177,7 @@ class Conformance:
             name = item.nodeid.rsplit("::", 2)[-1]
             self.outcomes[item.nodeid] = done.get(item.nodeid) or Outcome(name, group, precision)
             kept.append(item)
+        kept.sort(key=lambda item: zlib.crc32(item.name.encode()))  # a run stopped halfway is a random half
         number, count = self.worker
         items[:] = [item for item in kept[number - 1 :: count] if item.nodeid not in done]
         # coremltools collects garbage in every conversion: without this, that costs ten times the conversion.
@@ -178,10 +199,27 @@ class Conformance:
         if report.when == "call" or report.outcome != "passed":
             expected = hasattr(report, "wasxfail") and report.outcome == "skipped"
             outcome.result = "xfailed" if expected else report.outcome
+            if report.outcome == "skipped":
+                outcome.message = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else "")[:200]
             if report.outcome == "failed":
                 outcome.message = _summary(str(report.longrepr))
+            known = REASONS.get((outcome.group.split("/")[1], outcome.name.split("[")[0]))
+            outcome.reason = known or outcome.reason or "unexplained"
         if report.when == "teardown" and self.record:
             self.record.add(report.nodeid, outcome)
+
+    def judge(self, actual: Any, desired: Any, rtol: float, atol: float) -> None:
+        """Say why an output differs from what its test expects; see the top of this file."""
+        if self.current is None or self.current.precision != "mixed" or id(actual) not in self.unrounded:
+            return
+        exact = self.unrounded[id(actual)][1]
+        distance = np.abs(np.asarray(exact, np.float64) - np.asarray(desired, np.float64)).max()
+        if np.shape(exact) == np.shape(desired) and np.allclose(exact, desired, rtol=rtol, atol=atol):
+            self.current.reason = "rounding"
+        elif distance <= 2 * UNIT * max(1.0, np.abs(desired).max()):
+            self.current.reason = "test's float16"
+        else:
+            self.current.reason = "unexplained"
 
     def pytest_sessionfinish(self) -> None:
         """Write what is not yet written."""
@@ -211,13 +249,40 @@ def install(plugin: Conformance) -> None:
         except EngineError as error:  # Core ML's own kind of error, which some tests expect
             raise RuntimeError(f"Unable to compute the prediction using ML Program: {error}") from error
         # Core ML has no scalar outputs: it gives arrays of one element.
-        return {n: v.reshape(1) if isinstance(v, np.ndarray) and v.ndim == 0 else v for n, v in outputs.items()}
+        outputs = {n: v.reshape(1) if isinstance(v, np.ndarray) and v.ndim == 0 else v for n, v in outputs.items()}
+        if plugin.current is not None and plugin.current.precision == "mixed":
+            wide = Evaluator(replace(evaluator.program, functions=_widened(evaluator.program.functions)))
+            exact = wide.run(_feeds(wide, data), state=None if state is None else dict(state))
+            plugin.unrounded = {id(value): (value, exact[name].reshape(value.shape)) for name, value in outputs.items()}
+        return outputs
 
     def make_state(model: Any) -> dict[str, np.ndarray]:
         return Evaluator(read_package(Path(model.package_path)), model.function_name).new_state()
 
+    def compare(actual: Any, desired: Any, rtol: float = 1e-7, atol: float = 0, **options: Any) -> None:
+        try:
+            plain(actual, desired, rtol=rtol, atol=atol, **options)
+        except AssertionError:
+            plugin.judge(actual, desired, rtol, atol)
+            raise
+
+    plain = np.testing.assert_allclose
+    np.testing.assert_allclose = compare  # type: ignore[assignment]
     MLModel.predict = predict
     MLModel.make_state = make_state
+
+
+def _widened(value: Any) -> Any:
+    """Declare float32 wherever a part of a program declares float16; constants keep the values they have."""
+    if isinstance(value, ValueType):
+        return replace(value, dtype="float32") if value.dtype == "float16" else value
+    if isinstance(value, dict):
+        return {key: _widened(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_widened(item) for item in value)
+    if is_dataclass(value) and not isinstance(value, (type, Constant)):
+        return replace(value, **{item.name: _widened(getattr(value, item.name)) for item in fields(value)})
+    return value
 
 
 def _has_float16(evaluator: Evaluator) -> bool:
@@ -275,7 +340,7 @@ def _summary(text: str) -> str:
 def report(outcomes: Iterable[Outcome], failures: int) -> tuple[dict[str, Any], str]:
     """Return the totals, and a table by op with the called tests that did not pass."""
     groups: dict[str, Counter[str]] = defaultdict(Counter)
-    bad, broken = [], []
+    bad, uncalled = [], Counter[tuple[str, str]]()
     for outcome in outcomes:
         for key in (outcome.group, "total", f"total {outcome.precision}"):
             count = groups[key]
@@ -287,16 +352,20 @@ def report(outcomes: Iterable[Outcome], failures: int) -> tuple[dict[str, Any], 
                 count[f"not called, {outcome.result}"] += 1
         if outcome.called and outcome.result != "passed":
             bad.append(outcome)
-        elif outcome.result == "failed":
-            broken.append(outcome)
-    lines = [f"{'op':60}{'collected':>10}{'called':>8}{'passed':>8}{'failed':>8}"]
+        elif not outcome.called:
+            uncalled[outcome.result, outcome.message] += 1
+    lines = [f"{'op':60}{'collected':>10}{'called':>8}{'passed':>8}{'failed':>8}{'passed of called':>18}"]
     for key in sorted(groups, key=lambda k: (k.startswith("total"), k)):
-        count = groups[key]
-        lines.append(f"{key:60}" + f"{count['collected']:10}{count['called']:8}{count['passed']:8}{count['failed']:8}")
-    bad.sort(key=lambda o: (CLASSES.index(o.precision), o.group, o.name))
-    lines += [f"{o.precision} {o.group}::{o.name} ({o.result}) {o.message}" for o in bad[:failures]]
-    reasons = Counter((o.group, o.message) for o in broken)
-    lines += [f"failed before any call: {n} of {group}: {why}" for (group, why), n in reasons.most_common(failures)]
+        counts = [groups[key][name] for name in ("collected", "called", "passed", "failed")]
+        share = f"{100 * counts[2] / counts[1]:.2f} %" if counts[1] else "-"
+        lines.append(f"{key:60}{counts[0]:10}{counts[1]:8}{counts[2]:8}{counts[3]:8}{share:>18}")
+    lines += ["", "not called"]
+    lines += [f"{n:6} {result:8} {message}" for (result, message), n in uncalled.most_common(failures)]
+    why = Counter((o.precision, o.reason, o.group) for o in bad)
+    lines += ["", "called, not passed"]
+    lines += [f"{n:6} {kind:6} {group:50} {reason}" for (kind, reason, group), n in sorted(why.items())]
+    bad.sort(key=lambda o: (CLASSES.index(o.precision), o.reason != "unexplained", o.group, o.name))
+    lines += [f"{o.precision} {o.group}::{o.name} ({o.result}, {o.reason}) {o.message}" for o in bad[:failures]]
     return {key: dict(count) for key, count in groups.items() if key.startswith("total")}, "\n".join(lines)
 
 
