@@ -155,14 +155,31 @@ def test_quantized_inputs_and_outputs_are_int32(bench, axis) -> None:
     assert len(written.notes) == 2
 
 
-def test_blocked_weights_are_refused(bench, build) -> None:
-    constants = {"scale": np.ones((3, 2), np.float32), "w": np.zeros((3, 8), np.int8)}
+def test_blocks_that_do_not_divide_the_channels_are_refused(bench, build) -> None:
+    constants = {"scale": np.float32(RNG.uniform(1, 2, (3, 3))), "w": np.ones((3, 8), np.int8)}
     nodes = [
-        make_node("DequantizeLinear", ["w", "scale"], ["v"], axis=1, block_size=4),
+        make_node("DequantizeLinear", ["w", "scale"], ["v"], axis=1, block_size=3),
         make_node("Add", ["x", "v"], ["y"]),
     ]
     (blocked,) = bench.blockers(build(nodes, {"x": np.zeros((3, 8), np.float32)}, ["y"], constants))
-    assert "one scale a channel" in blocked
+    assert "blocks that divide" in blocked
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_blocks_of_8_bits(bench, dtype) -> None:
+    """Scales and zero points of their own for each 4 of 8 columns."""
+    limits = np.iinfo(dtype)
+    constants = {
+        "w": RNG.integers(limits.min, limits.max + 1, (3, 8)).astype(dtype),
+        "scale": RNG.uniform(0.01, 0.1, (3, 2)).astype(np.float32),
+        "zero": RNG.integers(0, 9, (3, 2)).astype(dtype),
+    }
+    nodes = [
+        make_node("DequantizeLinear", ["w", "scale", "zero"], ["v"], axis=1, block_size=4),
+        make_node("Add", ["x", "v"], ["y"]),
+    ]
+    inputs = {"x": np.zeros((3, 8), np.float32)}
+    bench.agree(nodes, inputs, constants=constants, tolerance=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from haversack.convert.compress import compress
-from haversack.convert.compress.recipes import RECIPES, Recipe
+from haversack.convert.compress.recipes import Recipe
 from haversack.convert.errors import UnsupportedError
 from haversack.convert.targets import Options, open_target
 
@@ -101,7 +101,7 @@ def optimised_ops(path: Path, folder: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(folder / "seen.onnx").graph.node)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", TARGET.recipes)
 def test_every_recipe_reproduces_the_compressed_graph(model, feeds, tmp_path, recipe) -> None:
     made = compress(model, Recipe(recipe), feeds).model
     before = ir.to_proto(made).SerializeToString()
@@ -161,7 +161,7 @@ def test_taps_hold_what_the_hub_holds(model, feeds, tmp_path, recipe) -> None:
         assert all(layer.inputs and layer.outputs for layer in written.layers)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", TARGET.recipes)
 def test_the_same_input_gives_the_same_bytes(model, feeds, tmp_path, recipe) -> None:
     made = compress(model, Recipe(recipe), feeds).model
     contents = []

@@ -28,6 +28,8 @@ targets lower and verification judges against:
 
 **int8-weights.** Initializer int8 `w_quantized` → DequantizeLinear (per-channel as above) → `w`.
 
+**int4-weights, int4-block32, palette4, sparse50 and the like** (`recipes.STORAGES`). The forms are in `forms.py`.
+
 **int8-dynamic.** MatMul, Gemm and Conv with constant weights: DynamicQuantizeLinear → MatMulInteger or ConvInteger →
 Cast → Mul(input scale × weight scale) → Add(bias).
 """
@@ -40,7 +42,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from haversack.convert.compress.calibrate import Progress
-from haversack.convert.compress.recipes import RECIPES, Recipe
+from haversack.convert.compress.recipes import RECIPES, STORAGES, Recipe
 from haversack.convert.compress.unpacking import unpack_weights
 from haversack.convert.errors import UsageError
 from haversack.runtimes.engines import Array
@@ -72,7 +74,8 @@ def compress(
     Args:
         model: A legal hub graph; never changed.
         recipe: What to do.
-        calibration: Batches of real inputs, one array a graph input; `int8` needs them, the others ignore them.
+        calibration: Batches of real inputs, one array a graph input; `int8` needs them, int4 weights, palettes and
+            pruning weigh errors by them where they are given, the others ignore them.
         progress: Told a fraction from 0 to 1 and a short phrase.
 
     Raises:
@@ -100,6 +103,10 @@ def compress(
         from haversack.convert.compress.weights_only import compress_weights
 
         made, notes = compress_weights(model, recipe)
+    elif recipe.name in STORAGES:
+        from haversack.convert.compress.storage import store_weights
+
+        made, notes = store_weights(unpack_weights(model), recipe, calibration, progress)
     else:
         from haversack.convert.compress.float16 import compress_float16
 

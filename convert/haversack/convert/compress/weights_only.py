@@ -6,13 +6,10 @@ operator has channels. Small tensors (biases, addends) stay float32: they weigh 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
 import onnx_ir as ir
 
-from haversack.convert.compress import weights
-from haversack.convert.compress.editing import Editor, replace_initializer
+from haversack.convert.compress import forms, weights
+from haversack.convert.compress.editing import Editor
 from haversack.convert.compress.operators import weight_axis, weight_values
 from haversack.convert.compress.recipes import Recipe
 
@@ -39,22 +36,6 @@ def compress_weights(model: ir.Model, recipe: Recipe) -> tuple[ir.Model, list[st
             kept += 1
             continue
         axis = axes.pop() if len(axes) == 1 and recipe.weights != "per-tensor" else None
-        dequantize_weights(editor, value, axis)
+        made = weights.quantize(str(value.name), tensor.numpy(), axis)
+        forms.integer(editor, value, made.quantized, made.scale, made.axis)
     return copy, [f"{kept} constants that are no layer's weights stay float32"] if kept else []
-
-
-def dequantize_weights(editor: Editor, value: ir.Value, axis: int | None) -> None:
-    """Replace the initializer `value` by int8 and a DequantizeLinear."""
-    tensor = value.const_value
-    assert tensor is not None
-    made = weights.quantize(str(value.name), tensor.numpy(), axis)
-    inputs = [
-        editor.initializer(f"{value.name}_quantized", made.quantized),
-        editor.initializer(f"{value.name}_scale", made.scale),
-        editor.initializer(f"{value.name}_zero_point", np.zeros(made.scale.shape, np.int8)),
-    ]
-    attributes: Mapping[str, int] = {} if made.axis is None else {"axis": made.axis}
-    node = editor.node(
-        "DequantizeLinear", inputs, f"{value.name}_dequantized", ir.DataType.FLOAT, value.shape, attributes
-    )
-    replace_initializer(editor, value, node)

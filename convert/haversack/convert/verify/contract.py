@@ -7,6 +7,7 @@
 | `int8`         | compressed model   | each layer, fed the model's own inputs, <= 1 LSB (<= 2 table and mean ops);  |
 |                |                    | top-1 agreement >= 99 %; artifact-to-model noise 6 dB below model-to-source  |
 | `int8-weights` | compressed model   | relative error as fp32 (as fp16 where the target computes in float16)        |
+| other weights  | compressed model   | as `int8-weights`: int4, palettes, pruned                                    |
 | `int8-dynamic` | source             | noise at most 9 dB above the compressed model's own noise                    |
 | `fp32` of a    | the model as read  | each layer, fed the model's own inputs, <= 1 LSB (<= 2 table and mean ops);  |
 | quantized file |                    | top-1 agreement >= 99 %                                                      |
@@ -26,6 +27,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from haversack.convert.compress.recipes import STORAGES
 
 Against = Literal["source", "compressed model"]
 
@@ -80,6 +83,7 @@ CONTRACTS: dict[str, Contract] = {
     "fp16": Contract(SOURCE, max_relative=FLOAT16, max_changed=1),
     "int8": Contract(COMPRESSED, min_agreement=0.99, noise_margin_db=6.0, layers=True),
     "int8-weights": Contract(COMPRESSED, max_relative=FLOAT32),
+    **dict.fromkeys(STORAGES, Contract(COMPRESSED, max_relative=FLOAT32)),
     "int8-dynamic": Contract(SOURCE, noise_margin_db=-9.0),
 }
 

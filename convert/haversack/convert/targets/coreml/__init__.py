@@ -7,7 +7,9 @@
 | `builder`   | constants, precision and names, for the lowerings                       |
 | `edges`     | inputs and outputs: names, shapes and types in the package              |
 | `regions`   | the subgraphs of control flow                                           |
+| `stored`    | compressed weights as MIL's `constexpr_*`                               |
 | `ops/`      | the lowerings, one family a file                                        |
+| `flexible`  | one program for several sizes; `operands` computes what depends on them  |
 | `layers`    | which package variable holds which hub value                            |
 | `write`     | program → package, reproducible bytes                                   |
 """
@@ -15,11 +17,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from haversack.convert.compress.recipes import STORAGES
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError
 from haversack.convert.targets import Options, Written
+from haversack.convert.targets.coreml.stored import lowest
+
+if TYPE_CHECKING:
+    from haversack.convert.targets.coreml.lower import Lowered
 
 DEPLOYMENT_TARGETS = {"iOS15": 15, "iOS16": 16, "iOS17": 17, "iOS18": 18}
 
@@ -27,23 +35,20 @@ DEPLOYMENT_TARGETS = {"iOS15": 15, "iOS16": 16, "iOS17": 17, "iOS18": 18}
 class CoreML:
     """The target `coreml`.
 
-    float32 compute for `fp32` and `int8-weights`, float16 for `fp16`; `int8` computes on floats between quantized
+    float32 compute for `fp32` and compressed weights, float16 for `fp16`; `int8` computes on floats between quantized
     activations (iOS 17). Inputs and outputs are float32 whatever the precision inside.
     """
 
     name = "coreml"
     suffix = ".mlpackage"
-    recipes: tuple[str, ...] = ("fp32", "fp16", "int8", "int8-weights")
+    recipes: tuple[str, ...] = ("fp32", "fp16", "int8", "int8-weights", *STORAGES)
 
     def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:
         """Every reason why `model`, compressed by `recipe`, cannot be lowered; the lowering itself is tried."""
         ios = _ios(model, recipe, options)
         if refusal := _refusal(recipe, ios, options):
             return [refusal]
-        from haversack.convert.targets.coreml.lower import lower
-
-        half = recipe == "fp16"
-        return lower(model, ios, half=half, float32_nodes=options.float32_nodes).blockers
+        return _lowered(model, recipe, ios, options).blockers
 
     def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
         """Lower `model` and save it as the package `path`.
@@ -55,10 +60,9 @@ class CoreML:
         if refusal := _refusal(recipe, ios, options):
             raise UnsupportedError(self.name, [refusal])
         from haversack.convert.targets.coreml.layers import layers
-        from haversack.convert.targets.coreml.lower import lower
         from haversack.convert.targets.coreml.write import write
 
-        lowered = lower(model, ios, half=recipe == "fp16", float32_nodes=options.float32_nodes)
+        lowered = _lowered(model, recipe, ios, options)
         if lowered.blockers:
             raise UnsupportedError(self.name, lowered.blockers)
         saved = write(lowered.program, ios, path)
@@ -70,15 +74,30 @@ class CoreML:
         )
 
 
+def _lowered(model: ir.Model, recipe: str, ios: int, options: Options) -> Lowered:
+    """The MIL program, of one size or of several."""
+    from haversack.convert.targets.coreml.flexible import lower_flexible
+    from haversack.convert.targets.coreml.lower import lower
+
+    half, float32_nodes = recipe == "fp16", options.float32_nodes
+    if options.resizing is not None:
+        return lower_flexible(options.resizing, ios, half=half, float32_nodes=float32_nodes)
+    return lower(model, ios, half=half, float32_nodes=float32_nodes)
+
+
 def _ios(model: ir.Model, recipe: str, options: Options) -> int:
-    """The deployment target asked for, or the oldest that holds the model: 17 where activations are quantized.
+    """The deployment target asked for, or the oldest that holds the model as it is compressed.
+
+    That is 17 where activations are quantized, and 18 where weights are in int4, in blocks or in a palette a group, or
+    where the sizes of several inputs are enumerated.
 
     Raises:
         UsageError: There is no such deployment target.
     """
     if options.deployment_target is None:
         quantized = recipe == "int8" or any(node.op_type == "QuantizeLinear" for node in model.graph)
-        return 17 if quantized else 16
+        several = options.resizing is not None and len(options.resizing.enumerated) > 1
+        return max(17 if quantized else 16, 18 if several else 0, lowest(model, STORAGES.get(recipe)))
     if options.deployment_target not in DEPLOYMENT_TARGETS:
         known = ", ".join(DEPLOYMENT_TARGETS)
         raise UsageError(f"unknown deployment target {options.deployment_target!r}; known are {known}")

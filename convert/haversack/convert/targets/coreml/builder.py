@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from haversack.convert.errors import Blocker, UnsupportedError
-from haversack.convert.targets.coreml import opsets, sdk
+from haversack.convert.targets.coreml import opsets, sdk, stored
 from haversack.runtimes.engines import Array
 
 Var = Any
@@ -165,6 +165,8 @@ class Builder:
                 var = self.raw("constexpr_cast", source_val=source, output_dtype=self.constant("fp32"))
             else:
                 var = self.constant(array if array.ndim <= MAX_RANK else array.reshape(-1))
+            elif value.floating and array.ndim <= MAX_RANK and (sparse := stored.floats(self, array)) is not None:
+                var = sparse
             self._held[key] = array, var
         return self._held[key][1]
 
@@ -239,6 +241,12 @@ class Builder:
 
     def _constant(self, key: tuple[str, tuple[int, ...], bytes], value: Any) -> Var:
         if key not in self._constants:
+    def packed(self, array: Array, kind: str) -> Var:
+        """A constant of integers of `kind`, which may have fewer than 8 bits: `int4`, `uint1` to `uint8` (iOS 18)."""
+        form = self.types.nptype_from_builtin(self.types.string_to_builtin(kind))
+        data = np.ascontiguousarray(array).astype(form)
+        return self._constant((kind, data.shape, data.tobytes()), data)
+
             self._constants[key] = self.mil.const(val=value, name=self._name())
         return self._constants[key]
 

@@ -14,6 +14,7 @@ import numpy as np
 from haversack.convert.targets.coreml.builder import Builder, Value, Var
 from haversack.convert.targets.coreml.ops import LOWERINGS, lowers
 from haversack.convert.targets.coreml.ops.cast import wrapped
+from haversack.runtimes.engines import Array
 
 
 def narrow(value: Value) -> bool:
@@ -28,8 +29,13 @@ def wide(b: Builder, *values: Value) -> None:
             b.refuse(f"arithmetic on {value.dtype} wraps around, Core ML computes in int32", "cast to int32 before it")
 
 
+_FOLDED = {"add": np.add, "sub": np.subtract, "mul": np.multiply}
+
+
 def _binary(kind: str) -> Any:
-    def lowering(b: Builder, x: Value, y: Value) -> Var:
+    def lowering(b: Builder, x: Value, y: Value) -> Var | Array:
+        if x.array is not None and y.array is not None and not x.floating:  # indices into palettes
+            return np.asarray(_FOLDED[kind](x.array, y.array))
         if not narrow(x):
             return b.op(kind, x=x, y=y)
         if kind == "mul" and x.dtype == np.uint16:  # whose products are beyond int32: byte by byte

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from haversack.convert.targets.coreml import stored
 from haversack.convert.targets.coreml.builder import Builder, Value, Var
 from haversack.convert.targets.coreml.ops import lowers
 
@@ -25,9 +26,14 @@ def _positive(b: Builder, indices: Value, size: int) -> Var:
 
 
 @lowers("Gather")
-def gather(b: Builder, x: Value, indices: Value, *, axis: int = 0) -> Var:
-    """Entries along one axis; a single index drops the axis."""
+def gather(b: Builder, x: Value, indices: Value, *, axis: int = 0) -> Var | Value:
+    """Entries along one axis; a single index drops the axis. Of constants it is a palette, or computed here."""
     axis %= x.rank
+    if x.array is not None and indices.array is not None:
+        where = np.where(indices.array < 0, indices.array + x.shape[axis], indices.array)
+        var = stored.palette(b, x.array, where) if x.rank == 1 and x.floating else None
+        array = x.array.take(where, axis)
+        return Value(x.name, array.shape, x.dtype, array=array, var=var)
     source = b.numeric(x)
     if indices.array is not None and indices.array.size == 1:
         at = int(indices.array.reshape(-1)[0]) % x.shape[axis]

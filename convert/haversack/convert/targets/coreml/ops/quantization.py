@@ -1,7 +1,7 @@
 """QuantizeLinear and DequantizeLinear.
 
-Weights become `constexpr_affine_dequantize` (8 bits in the package, floats once loaded), activations pass through
-`quantize` and `dequantize` (iOS 17). MIL has no ops on int8 tensors: what lies between the two computes on floats, as
+Weights stay integers in the package and are floats once loaded (`stored`), activations pass through `quantize` and
+`dequantize` (iOS 17). MIL has no ops on int8 tensors: what lies between the two computes on floats, as
 the hub's own graph does, so both round at the same places.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from haversack.convert.targets.coreml import stored
 from haversack.convert.targets.coreml.builder import Builder, NeedsFloat32, Value, Var
 from haversack.convert.targets.coreml.ops import lowers
 from haversack.runtimes.engines import Array
@@ -66,33 +67,44 @@ def dequantize_linear(
         if zero_point is not None:
             y = b.op("sub", x=y, y=_spread(b, zero_point, x, axis, block_size))
         return b.op("mul", x=b.cast(y, b.float_name), y=_spread(b, scale, x, axis, block_size))
-    if block_size:
-        b.refuse("block-wise scales need iOS 18's constexpr_blockwise_shift_scale", "use one scale a channel")
+    if x.array is not None:
+        return _weights(b, x, scale, zero_point, axis, block_size)
     scales, zeros = _parameters(b, x, scale, zero_point, x.dtype)
     if x.var is not None and b.kind(x.var) == "int32":
         # A quantized model input: Core ML has it as int32, which `dequantize` does not take.
         shape = (-1,) + (1,) * (x.rank - 1 - axis % x.rank) if scales.ndim else ()
         centered = b.op("sub", x=x.var, y=zeros.astype(np.int32).reshape(shape))
         return b.op("mul", x=b.cast(centered, b.float_name), y=scales.reshape(shape))
-    if x.array is None:
-        return b.raw(
-            "dequantize",
-            input=x.var,
-            scale=b.constant(scales),
-            zero_point=None if not zeros.any() and x.dtype == np.int8 else b.constant(zeros, exact=True),
-            axis=b.constant(axis % x.rank) if scales.ndim else None,
-        )
-    if not x.rank:
-        return _dequantized(x.array, scales, zeros, 0)
-    var = b.raw(
-        "constexpr_affine_dequantize",
-        quantized_data=b.constant(x.array, exact=True),
-        zero_point=b.constant(zeros, exact=True),
+    return b.raw(
+        "dequantize",
+        input=x.var,
         scale=b.constant(scales),
-        axis=b.constant(axis % x.rank if scales.ndim else 0),
+        zero_point=None if not zeros.any() and x.dtype == np.int8 else b.constant(zeros, exact=True),
+        axis=b.constant(axis % x.rank) if scales.ndim else None,
     )
-    array = _dequantized(x.array, scales, zeros, axis)
-    return Value(x.name, x.shape, np.dtype(np.float32), array=array, var=var)
+
+
+def _weights(b: Builder, x: Value, scale: Value, zero_point: Value | None, axis: int, block_size: int) -> Value | Array:
+    """Integers known at conversion: stored as such, floats once loaded."""
+    assert x.array is not None
+    if str(x.dtype) not in ("int8", "uint8", "int4", "uint4"):
+        b.refuse(f"Core ML stores weights as integers of 4 and 8 bits, not as {x.dtype}", "quantize to int8")
+    scales = b.array(scale, "scale").astype(np.float32)
+    zeros = np.zeros(scales.shape, x.dtype) if zero_point is None else b.array(zero_point, "zero point")
+    zeros = zeros.reshape(scales.shape)
+    if scales.size == 1:
+        scales, zeros, block_size = scales.reshape(()), zeros.reshape(()), 0
+    axis = axis % x.rank if scales.ndim else 0
+    wide, narrow = np.int32, x.array
+    if block_size:
+        blocks = np.arange(x.shape[axis]) // block_size
+        array = (narrow.astype(wide) - zeros.astype(wide).take(blocks, axis)) * scales.take(blocks, axis)
+    else:
+        array = _dequantized(narrow, scales, zeros, axis)
+    if not x.rank:
+        return array
+    var = stored.integers(b, narrow, scales, zeros, axis, block_size)
+    return Value(x.name, x.shape, np.dtype(np.float32), array=array.astype(np.float32), var=var)
 
 
 @lowers("DynamicQuantizeLinear")
