@@ -108,7 +108,8 @@ class Record:
         for line in self.path.read_text("utf-8").splitlines() if self.path.exists() else ():
             values = json.loads(line)
             if values.pop("state") == self.state:
-                outcomes[values.pop("id")] = Outcome(**values)
+                test = values.pop("id")
+                outcomes[test] = Outcome(**values)
         return outcomes
 
     def add(self, test: str, outcome: Outcome) -> None:
