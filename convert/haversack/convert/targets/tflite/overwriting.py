@@ -37,13 +37,14 @@ def copy_before_overwriting(graph: Graph) -> None:
 
 
 def _copied(tensor: Tensor, node: str) -> Operator:
-    """All of the tensor by a SLICE, which XNNPACK has too; of more axes than that takes, by a TILE."""
+    """All of the tensor, whatever its size, as XNNPACK has it too; of more axes than that takes, by a TILE."""
     rank = len(tensor.shape)
-    begin, rest, once = (Tensor((rank,), "int32", np.full(rank, number, np.int32)) for number in (0, -1, 1))
+    zeros, ones = (Tensor((rank,), "int32", np.full(rank, number, np.int32)) for number in (0, 1))
     copy = Tensor(tensor.shape, tensor.dtype, quantization=tensor.quantization)
-    if rank <= (KERNELS["SLICE"].max_rank or rank):
-        return Operator("SLICE", [tensor, begin, rest], [copy], {}, node)
-    return Operator("TILE", [tensor, once], [copy], {}, node)
+    if rank <= (KERNELS["STRIDED_SLICE"].max_rank or rank):
+        masks = {"begin_mask": 2**rank - 1, "end_mask": 2**rank - 1}
+        return Operator("STRIDED_SLICE", [tensor, zeros, zeros, ones], [copy], masks, node)
+    return Operator("TILE", [tensor, ones], [copy], {}, node)
 
 
 def _shows_what_others_read(tensor: Tensor, producers: dict[int, Operator], uses: dict[int, int]) -> bool:
