@@ -70,7 +70,7 @@ def test_large_logits_stay_float32(tmp_path: Path, inputs: np.ndarray, monkeypat
 
     # Without the repair the very same conversion fails, so the test would notice its absence.
     def fails(*arguments: object) -> None:
-        raise arguments[3]  # type: ignore[misc]
+        raise arguments[4]  # type: ignore[misc]
 
     monkeypatch.setattr("haversack.convert.verify.float16.repair", fails)
     with pytest.raises(VerificationError, match="relative error"):

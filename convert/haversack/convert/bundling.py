@@ -160,8 +160,8 @@ def _tolerance(made: Made, golden: Golden) -> Tolerance:
     the outputs (the amplitude of the 6 dB that the recipe's contract asks), and two LSB of the output at least.
     """
     variant = made.variant
-    if not variant.compression.startswith("int8") or variant.compression == "int8-weights":
-        limit = FLOAT16 if variant.compression == "fp16" else FLOAT32
+    if variant.compression not in ("int8", "int8-dynamic"):
+        limit = FLOAT16 if variant.compression.endswith("fp16") else FLOAT32
         return Tolerance(absolute=limit * _smallest_peak(golden), relative=limit)
     moved = max((error.max_abs for error in variant.verification.to_source), default=0.0) / 2
     absolute = 0.0

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from haversack.convert.errors import UsageError
 
-RECIPES = (
-    *("fp32", "fp16", "int8", "int8-dynamic", "int8-weights", "int4-weights"),
+_WEIGHTS = (
+    *("int8-weights", "int4-weights"),
     *("int4-block16", "int4-block32", "int4-block64", "int4-block128"),
     *("palette1", "palette2", "palette3", "palette4", "palette6", "palette8"),
     *("palette2-group16", "palette3-group16", "palette4-group16"),
     *("sparse50", "sparse75", "sparse2of4", "sparse50-palette4", "sparse50-int8"),
 )
 """As in `compress.recipes`, repeated here because that package imports numpy; a test holds the two together."""
+RECIPES = ("fp32", "fp16", "int8", "int8-dynamic", *_WEIGHTS, *(f"{name}-fp16" for name in _WEIGHTS))
 
 Scalar = str | int | float | bool
 

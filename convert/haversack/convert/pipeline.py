@@ -264,11 +264,11 @@ def verified(
     try:
         judged = judge(subject, reference, outputs, part(progress, 0.6, 1.0))
     except VerificationError as failure:
-        if (target.name, recipe.name) != ("coreml", "fp16"):
+        if target.name != "coreml" or not recipe.name.endswith("fp16"):
             raise
         from haversack.convert.verify.float16 import repair
 
-        written, judged = repair(target, subject, reference, failure, part(progress, 0.6, 1.0))
+        written, judged = repair(target, subject, reference, outputs, failure, part(progress, 0.6, 1.0))
         variant = describe(target, recipe, written, work.compressed(recipe, static=static))
     for companion in written.companions:
         if companion.suffix in ENGINES:

@@ -29,6 +29,7 @@ targets lower and verification judges against:
 **int8-weights.** Initializer int8 `w_quantized` → DequantizeLinear (per-channel as above) → `w`.
 
 **int4-weights, int4-block32, palette4, sparse50 and the like** (`recipes.STORAGES`). The forms are in `forms.py`.
+The same recipes with `-fp16` behind them have the same form: a target with float16 arithmetic computes in it.
 
 **int8-dynamic.** MatMul, Gemm and Conv with constant weights: DynamicQuantizeLinear → MatMulInteger or ConvInteger →
 Cast → Mul(input scale × weight scale) → Add(bias).
@@ -42,7 +43,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from haversack.convert.compress.calibrate import Progress
-from haversack.convert.compress.recipes import RECIPES, STORAGES, Recipe
+from haversack.convert.compress.recipes import HALF, RECIPES, STORAGES, Recipe
 from haversack.convert.compress.unpacking import unpack_weights
 from haversack.convert.errors import UsageError
 from haversack.runtimes.engines import Array
@@ -99,11 +100,11 @@ def compress(
         from haversack.convert.compress.dynamic import compress_dynamic
 
         made, notes = compress_dynamic(unpack_weights(model), recipe)
-    elif recipe.name == "int8-weights":
+    elif (base := recipe.name.removesuffix(HALF)) == "int8-weights":
         from haversack.convert.compress.weights_only import compress_weights
 
         made, notes = compress_weights(model, recipe)
-    elif recipe.name in STORAGES:
+    elif base in STORAGES:
         from haversack.convert.compress.storage import store_weights
 
         made, notes = store_weights(unpack_weights(model), recipe, calibration, progress)

@@ -15,6 +15,7 @@
 | `sparse2of4`         | two of each four weights along the input channels are zero                           |
 | `sparse50-palette4`, | both: what is not zero has a palette, or int8 with one scale a channel               |
 | `sparse50-int8`      |                                                                                      |
+| `palette4-fp16` …    | any recipe of weights with this ending: the same, for arithmetic in float16          |
 
 `compress/__init__.py` has each form in full; a target may write it otherwise where its runtime is faster so.
 """
@@ -62,7 +63,13 @@ STORAGES: dict[str, Storage] = {
 }
 """The recipes that store weights otherwise than in int8 or float16, and how."""
 
-RECIPES = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights", *STORAGES)
+HALF = "-fp16"
+"""Ends the name of a recipe of compressed weights whose arithmetic is in float16 (Core ML)."""
+
+WEIGHTS = ("int8-weights", *STORAGES)
+"""The recipes that compress weights alone; their arithmetic is in float32."""
+
+RECIPES = ("fp32", "fp16", "int8", "int8-dynamic", *WEIGHTS, *(name + HALF for name in WEIGHTS))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from haversack.convert.compress.calibrate import Progress
 from haversack.convert.compress.editing import Editor
 from haversack.convert.compress.importance import importance
 from haversack.convert.compress.operators import weight_axis, weight_values
-from haversack.convert.compress.recipes import STORAGES, Recipe, Storage
+from haversack.convert.compress.recipes import HALF, STORAGES, Recipe, Storage
 from haversack.convert.errors import UsageError
 from haversack.runtimes.engines import Array
 
@@ -50,7 +50,7 @@ def store_weights(
 
     Args:
         model: The float hub graph.
-        recipe: Its name is one of `STORAGES`.
+        recipe: Its name is one of `STORAGES`, or that with `-fp16`.
         calibration: Where given, errors are weighed by the inputs that the weights meet.
         progress: Told how far it is.
 
@@ -60,7 +60,7 @@ def store_weights(
     Raises:
         UsageError: There are NaN or infinite weights.
     """
-    storage = STORAGES[recipe.name]
+    storage = STORAGES[recipe.name.removesuffix(HALF)]
     copy = model.clone()
     chosen = [(value, axes) for value in weight_values(copy.graph) if (axes := layout(value)) is not None]
     mattering: dict[str, Array] = {}

@@ -8,6 +8,8 @@
 |                |                    | top-1 agreement >= 99 %; artifact-to-model noise 6 dB below model-to-source  |
 | `int8-weights` | compressed model   | relative error as fp32 (as fp16 where the target computes in float16)        |
 | other weights  | compressed model   | as `int8-weights`: int4, palettes, pruned                                    |
+| `..-fp16` of   | compressed model   | relative error <= 1e-2 an output; top-1 agreement >= 99.9 %                  |
+| these          |                    |                                                                              |
 | `int8-dynamic` | source             | noise at most 9 dB above the compressed model's own noise                    |
 | `fp32` of a    | the model as read  | each layer, fed the model's own inputs, <= 1 LSB (<= 2 table and mean ops);  |
 | quantized file |                    | top-1 agreement >= 99 %                                                      |
@@ -28,7 +30,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from haversack.convert.compress.recipes import STORAGES
+from haversack.convert.compress.recipes import HALF, WEIGHTS
 
 Against = Literal["source", "compressed model"]
 
@@ -82,8 +84,8 @@ CONTRACTS: dict[str, Contract] = {
     "fp32": Contract(SOURCE, max_relative=FLOAT32),
     "fp16": Contract(SOURCE, max_relative=FLOAT16, max_changed=1),
     "int8": Contract(COMPRESSED, min_agreement=0.99, noise_margin_db=6.0, layers=True),
-    "int8-weights": Contract(COMPRESSED, max_relative=FLOAT32),
-    **dict.fromkeys(STORAGES, Contract(COMPRESSED, max_relative=FLOAT32)),
+    **dict.fromkeys(WEIGHTS, Contract(COMPRESSED, max_relative=FLOAT32)),
+    **{name + HALF: Contract(COMPRESSED, max_relative=FLOAT16, min_agreement=0.999) for name in WEIGHTS},
     "int8-dynamic": Contract(SOURCE, noise_margin_db=-9.0),
 }
 

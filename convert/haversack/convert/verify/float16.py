@@ -34,7 +34,12 @@ GROUPS = 48
 
 
 def repair(
-    target: Target, subject: Subject, reference: Reference, failure: VerificationError, progress: Progress | None = None
+    target: Target,
+    subject: Subject,
+    reference: Reference,
+    compressed: dict[str, Array] | None,
+    failure: VerificationError,
+    progress: Progress | None = None,
 ) -> tuple[Written, Judged]:
     """Write a float16 artifact again with as few layers in float32 as its contract needs.
 
@@ -42,6 +47,7 @@ def repair(
         target: One whose `write` heeds `Options.float32_nodes`.
         subject: The artifact that failed; it is replaced.
         reference: What the source computes.
+        compressed: What the compressed hub graph computes, where the contract is against it.
         failure: How it failed.
         progress: Hears how far it is.
 
@@ -51,13 +57,14 @@ def repair(
     Raises:
         VerificationError: `failure`, where all of it in float32 would fail too.
     """
+    sought = reference if compressed is None else dataclasses.replace(reference, source=compressed)
     groups = _groups(subject.model)
     everything = frozenset(name for group in groups for name in group)
     # Relative to the peak over all samples, as the contract is, also where only a few are run.
-    peaks = {name: max(float(np.abs(value).max()), RELATIVE_FLOOR) for name, value in reference.source.items()}
-    probe = reference
+    peaks = {name: max(float(np.abs(value).max()), RELATIVE_FLOOR) for name, value in sought.source.items()}
+    probe = sought
     if all(value.shape is not None and value.shape.is_static() for value in subject.model.graph.outputs):
-        probe = _worst(reference, _sample_errors(reference, _outputs(subject, reference), peaks), PROBES)
+        probe = _worst(sought, _sample_errors(sought, _outputs(subject, sought), peaks), PROBES)
     errors = []
     for index, group in enumerate(groups):
         if progress is not None:
@@ -72,7 +79,7 @@ def repair(
         if limit is not None and not _sample_errors(probe, _outputs(attempt, probe), peaks).max() <= limit:
             continue
         try:
-            judged = judge(attempt, reference, None, None if progress is None else _part(progress, step))
+            judged = judge(attempt, reference, compressed, None if progress is None else _part(progress, step))
         except VerificationError:
             continue
         named = ", ".join(sorted(nodes)[:4]) + (", …" if len(nodes) > 4 else "")

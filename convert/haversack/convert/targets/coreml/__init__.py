@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from haversack.convert.compress.recipes import STORAGES
+from haversack.convert.compress.recipes import HALF, STORAGES, WEIGHTS
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError
 from haversack.convert.targets import Options, Written
 from haversack.convert.targets.coreml.stored import lowest
@@ -35,13 +35,13 @@ DEPLOYMENT_TARGETS = {"iOS15": 15, "iOS16": 16, "iOS17": 17, "iOS18": 18}
 class CoreML:
     """The target `coreml`.
 
-    float32 compute for `fp32` and compressed weights, float16 for `fp16`; `int8` computes on floats between quantized
-    activations (iOS 17). Inputs and outputs are float32 whatever the precision inside.
+    float32 compute for `fp32` and compressed weights, float16 for `fp16` and `..-fp16`; `int8` computes on floats
+    between quantized activations (iOS 17). Inputs and outputs are float32 whatever the precision inside.
     """
 
     name = "coreml"
     suffix = ".mlpackage"
-    recipes: tuple[str, ...] = ("fp32", "fp16", "int8", "int8-weights", *STORAGES)
+    recipes: tuple[str, ...] = ("fp32", "fp16", "int8", *WEIGHTS, *(name + HALF for name in WEIGHTS))
 
     def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:
         """Every reason why `model`, compressed by `recipe`, cannot be lowered; the lowering itself is tried."""
@@ -79,7 +79,7 @@ def _lowered(model: ir.Model, recipe: str, ios: int, options: Options) -> Lowere
     from haversack.convert.targets.coreml.flexible import lower_flexible
     from haversack.convert.targets.coreml.lower import lower
 
-    half, float32_nodes = recipe == "fp16", options.float32_nodes
+    half, float32_nodes = recipe.endswith("fp16"), options.float32_nodes
     if options.resizing is not None:
         return lower_flexible(options.resizing, ios, half=half, float32_nodes=float32_nodes)
     return lower(model, ios, half=half, float32_nodes=float32_nodes)
@@ -97,7 +97,9 @@ def _ios(model: ir.Model, recipe: str, options: Options) -> int:
     if options.deployment_target is None:
         quantized = recipe == "int8" or any(node.op_type == "QuantizeLinear" for node in model.graph)
         several = options.resizing is not None and len(options.resizing.enumerated) > 1
-        return max(17 if quantized else 16, 18 if several else 0, lowest(model, STORAGES.get(recipe)))
+        return max(
+            17 if quantized else 16, 18 if several else 0, lowest(model, STORAGES.get(recipe.removesuffix(HALF)))
+        )
     if options.deployment_target not in DEPLOYMENT_TARGETS:
         known = ", ".join(DEPLOYMENT_TARGETS)
         raise UsageError(f"unknown deployment target {options.deployment_target!r}; known are {known}")

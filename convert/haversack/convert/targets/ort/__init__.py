@@ -17,7 +17,6 @@ from pathlib import Path
 import onnx_ir as ir
 
 from haversack.convert.compress.editing import Editor, drop_unused_initializers
-from haversack.convert.compress.recipes import RECIPES, STORAGES
 from haversack.convert.errors import Blocker, UnsupportedError
 from haversack.convert.targets import Options, Written
 from haversack.convert.targets.ort import defaults, edges, foldable, layers, preflight, shrink, unsigned
@@ -44,7 +43,7 @@ class OrtTarget:
 
     name: str = "onnx"
     suffix: str = ".onnx"
-    recipes: tuple[str, ...] = tuple(name for name in RECIPES if name not in STORAGES)
+    recipes: tuple[str, ...] = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights")
 
     def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:
         """Every reason why onnxruntime's CPU provider cannot run `model`."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from haversack.convert.compress.float16 import unfit
 from haversack.convert.targets.coreml import stored
-from haversack.convert.targets.coreml.builder import Builder, Value, Var
+from haversack.convert.targets.coreml.builder import Builder, NeedsFloat32, Value, Var
 from haversack.convert.targets.coreml.ops import lowers
 
 
@@ -30,6 +31,8 @@ def gather(b: Builder, x: Value, indices: Value, *, axis: int = 0) -> Var | Valu
     """Entries along one axis; a single index drops the axis. Of constants it is a palette, or computed here."""
     axis %= x.rank
     if x.array is not None and indices.array is not None:
+        if b.half and x.floating and unfit(x.array):
+            raise NeedsFloat32
         where = np.where(indices.array < 0, indices.array + x.shape[axis], indices.array)
         var = stored.palette(b, x.array, where) if x.rank == 1 and x.floating else None
         array = x.array.take(where, axis)

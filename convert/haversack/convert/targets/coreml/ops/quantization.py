@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from haversack.convert.compress.float16 import unfit
 from haversack.convert.targets.coreml import stored
 from haversack.convert.targets.coreml.builder import Builder, NeedsFloat32, Value, Var
 from haversack.convert.targets.coreml.ops import lowers
@@ -95,6 +96,8 @@ def _weights(b: Builder, x: Value, scale: Value, zero_point: Value | None, axis:
     if scales.size == 1:
         scales, zeros, block_size = scales.reshape(()), zeros.reshape(()), 0
     axis = axis % x.rank if scales.ndim else 0
+    if b.half and unfit(scales):
+        raise NeedsFloat32
     wide, narrow = np.int32, x.array
     if block_size:
         blocks = np.arange(x.shape[axis]) // block_size
