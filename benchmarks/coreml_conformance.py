@@ -1,8 +1,8 @@
 """Run coremltools' own op tests with the reference evaluator in Core ML's place.
 
-    python benchmarks/coreml_conformance.py --jobs 2 --results done.jsonl     all of them; continues where it stopped
-    python benchmarks/coreml_conformance.py --shard 3/100                     a fixed hundredth
-    python benchmarks/coreml_conformance.py iOS14/test_conv.py -k TestConv --precision fp32
+    python -m benchmarks.coreml_conformance --jobs 2 --results done.jsonl     all of them; continues where it stopped
+    python -m benchmarks.coreml_conformance --shard 3/100                     a fixed hundredth
+    python -m benchmarks.coreml_conformance iOS14/test_conv.py -k TestConv --precision fp32
 
 The wheel ships the tests of every MIL op. Off Apple they stop after conversion; here `predict` and `make_state` lead to
 the evaluator, which reads the package that the test has just written. What the tests expect is computed by NumPy,
@@ -16,11 +16,7 @@ exception or a skip after the call is a failure. The totals stand apart for
             float32's tolerance (1e-4) what the program rounds to float16 (5e-4 of the value)
     fp16    float16 configurations, which the tests compare with an absolute tolerance of 0.5
 
-A called test that does not pass is listed with its reason. For a mixed one the reason is found by running the program
-again with every float16 declared float32: `rounding` if that meets the test's tolerance, so that nothing but the
-rounding which the program itself declares is at fault; `test's float16` if not, but the result lies within two units in
-the last place of float16 of what is expected, the test having rounded weights, inputs or its own arithmetic;
-`unexplained` otherwise.
+A called test that does not pass is listed with its reason; `coreml_reasons` says which there are.
 
 Each test starts from random numbers seeded by its name, so it gives the same result every time. With `--results` every
 finished test is appended to a file, and none is run twice for the same evaluator, way of running it and libraries.
@@ -31,6 +27,7 @@ call, and show as collected but not called.
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import hashlib
 import inspect
@@ -41,8 +38,8 @@ import sys
 import tempfile
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -58,25 +55,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
+from benchmarks.coreml_reasons import REASONS, float16_reason
 from haversack.runtimes.engines import coreml
 from haversack.runtimes.engines.coreml import Evaluator, read_package
-from haversack.runtimes.engines.coreml.program import Constant, Feature, Operation, ValueType
+from haversack.runtimes.engines.coreml.program import Feature, Operation
 from haversack.runtimes.errors import EngineError
 
 CLASSES = ("fp32", "mixed", "fp16", "none")
-
-# Called tests that fail for a reason which is not the evaluator's: (test class, test) -> reason.
-REASONS: dict[tuple[str, str], str] = {
-    ("TestNormalizationLocalResponseNorm", "test_builder_to_backend_smoke"): (
-        "the numbers stated for size 2 leave the neighbour out, which PyTorch's in the stress test of the same op hold"
-    ),
-    ("TestCropResize", "test_builder_to_backend_ios16"): (
-        "states 7.899 where x + 4 y + 1, the image sampled, is 7.9 at x = 0.9, y = 1.5"
-    ),
-}
-
-# Float16 keeps 11 bits: one unit in the last place is at most this part of a value.
-UNIT = 2.0**-10
 
 
 @dataclass
@@ -131,7 +116,7 @@ class Record:
 
 def state() -> str:
     """Return the digest that `Record.state` describes."""
-    parts = (Conformance, install, _widened, _has_float16, _feeds, _pixels, _precision)
+    parts = (Conformance, install, _judge, float16_reason, _has_float16, _feeds, _pixels, _precision)
     digest = hashlib.sha256("".join(inspect.getsource(part) for part in parts).encode())
     for path in sorted(Path(coreml.__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
@@ -158,7 +143,7 @@ class Conformance:
         record: Where finished tests are kept, or None.
         outcomes: By test id.
         current: Of the test that runs.
-        unrounded: Outputs of the last prediction by identity, each with what it is when nothing is rounded to float16.
+        judge: Names the reason why an output, given by identity, is not what a test expects.
     """
 
     shard: tuple[int, int]
@@ -167,7 +152,7 @@ class Conformance:
     record: Record | None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     current: Outcome | None = None
-    unrounded: dict[int, tuple[Any, Any]] = field(default_factory=dict)
+    judge: Callable[[Any, Any, float, float], None] | None = None
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep the tests of the shard and precision asked for that have no result yet."""
@@ -211,19 +196,6 @@ class Conformance:
         if report.when == "teardown" and self.record:
             self.record.add(report.nodeid, outcome)
 
-    def judge(self, actual: Any, desired: Any, rtol: float, atol: float) -> None:
-        """Say why an output differs from what its test expects; see the top of this file."""
-        if self.current is None or self.current.precision != "mixed" or id(actual) not in self.unrounded:
-            return
-        exact = self.unrounded[id(actual)][1]
-        distance = np.abs(np.asarray(exact, np.float64) - np.asarray(desired, np.float64)).max()
-        if np.shape(exact) == np.shape(desired) and np.allclose(exact, desired, rtol=rtol, atol=atol):
-            self.current.reason = "rounding"
-        elif distance <= 2 * UNIT * max(1.0, np.abs(desired).max()):
-            self.current.reason = "test's float16"
-        else:
-            self.current.reason = "unexplained"
-
     def pytest_sessionfinish(self) -> None:
         """Write what is not yet written."""
         if self.record:
@@ -253,10 +225,9 @@ def install(plugin: Conformance) -> None:
             raise RuntimeError(f"Unable to compute the prediction using ML Program: {error}") from error
         # Core ML has no scalar outputs: it gives arrays of one element.
         outputs = {n: v.reshape(1) if isinstance(v, np.ndarray) and v.ndim == 0 else v for n, v in outputs.items()}
-        if plugin.current is not None and plugin.current.precision == "mixed":
-            wide = Evaluator(replace(evaluator.program, functions=_widened(evaluator.program.functions)))
-            exact = wide.run(_feeds(wide, data), state=None if state is None else dict(state))
-            plugin.unrounded = {id(value): (value, exact[name].reshape(value.shape)) for name, value in outputs.items()}
+        plugin.judge = None
+        if plugin.current is not None and plugin.current.precision == "mixed" and state is None:
+            plugin.judge = functools.partial(_judge, plugin.current, evaluator, data, outputs)
         return outputs
 
     def make_state(model: Any) -> dict[str, np.ndarray]:
@@ -266,7 +237,8 @@ def install(plugin: Conformance) -> None:
         try:
             plain(actual, desired, rtol=rtol, atol=atol, **options)
         except AssertionError:
-            plugin.judge(actual, desired, rtol, atol)
+            if plugin.judge:
+                plugin.judge(actual, desired, rtol, atol)
             raise
 
     plain = np.testing.assert_allclose
@@ -275,17 +247,20 @@ def install(plugin: Conformance) -> None:
     MLModel.make_state = make_state
 
 
-def _widened(value: Any) -> Any:
-    """Declare float32 wherever a part of a program declares float16; constants keep the values they have."""
-    if isinstance(value, ValueType):
-        return replace(value, dtype="float32") if value.dtype == "float16" else value
-    if isinstance(value, dict):
-        return {key: _widened(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_widened(item) for item in value)
-    if is_dataclass(value) and not isinstance(value, (type, Constant)):
-        return replace(value, **{item.name: _widened(getattr(value, item.name)) for item in fields(value)})
-    return value
+def _judge(
+    outcome: Outcome,
+    evaluator: Evaluator,
+    data: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    actual: Any,
+    desired: Any,
+    rtol: float,
+    atol: float,
+) -> None:
+    """Note in the outcome why an output of a program with float16 values is not what its test expects."""
+    for name, value in outputs.items():
+        if value is actual:
+            outcome.reason = float16_reason(evaluator, lambda wide: _feeds(wide, data), name, desired, rtol, atol)
 
 
 def _has_float16(evaluator: Evaluator) -> bool:
@@ -356,6 +331,8 @@ def report(outcomes: Iterable[Outcome], failures: int) -> tuple[dict[str, Any], 
         if outcome.called and outcome.result != "passed":
             known = REASONS.get((outcome.group.split("/")[1], outcome.name.split("[")[0]))
             bad.append(replace(outcome, reason=known or outcome.reason or "unexplained"))
+            for key in ("total", f"total {outcome.precision}"):
+                groups[key]["unexplained"] += bad[-1].reason == "unexplained"
         elif not outcome.called:
             uncalled[outcome.result, outcome.message] += 1
     lines = [f"{'op':60}{'collected':>10}{'called':>8}{'passed':>8}{'failed':>8}{'passed of called':>18}"]
@@ -394,7 +371,7 @@ def run(given: argparse.Namespace, worker: tuple[int, int], record: Record | Non
 
 def share(jobs: int, record: Record) -> None:
     """Let several processes run the tests that the command line asks for; a later `run` finds the results."""
-    command = [sys.executable, "-P", *sys.argv, "--results", str(record.path)]
+    command = [sys.executable, "-m", "benchmarks.coreml_conformance", *sys.argv[1:], "--results", str(record.path)]
     processes = [subprocess.Popen([*command, "--worker", f"{k + 1}/{jobs}"]) for k in range(jobs)]
     for process in processes:
         process.wait()
