@@ -17,6 +17,9 @@ from dataclasses import dataclass
 
 from haversack.runtimes.errors import HaversackError
 
+OUT_OF_MEMORY = ("failed to map segment", "Cannot allocate memory", "bad_alloc", "bad allocation", "out of memory")
+"""How libraries, the dynamic linker and the system say that there is no memory left, when not by MemoryError."""
+
 
 class UsageError(HaversackError):
     """An option, a path or a combination of both that cannot be what the user means."""

@@ -23,12 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from haversack.convert.errors import UnsupportedError
+from haversack.convert.errors import OUT_OF_MEMORY, UnsupportedError
 from haversack.convert.publish import no_room
 from haversack.runtimes.errors import HaversackError
-
-OUT_OF_MEMORY = ("failed to map segment", "Cannot allocate memory", "bad_alloc", "bad allocation", "out of memory")
-"""How libraries, the dynamic linker and the system say that there is no memory left, when not by MemoryError."""
 
 
 class Channel:

@@ -12,7 +12,7 @@ from typing import Any
 
 from haversack.convert.data.arrays import check_sample
 from haversack.convert.data.dataset import Dataset, Feeds, update_with_arrays
-from haversack.convert.errors import DataError
+from haversack.convert.errors import OUT_OF_MEMORY, DataError
 from haversack.runtimes.engines import Array, TensorSpec
 
 
@@ -64,9 +64,11 @@ class FunctionDataset(Dataset):
     def _items(self) -> Iterator[Any]:
         try:
             yield from self._function()
-        except DataError:
+        except (DataError, MemoryError):
             raise
         except Exception as error:  # the user's code may raise anything
+            if any(sign in str(error) for sign in OUT_OF_MEMORY):
+                raise MemoryError(str(error)) from error
             raise DataError(f"{self._spec}: it failed: {type(error).__name__}: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,17 @@ def read_tflite(path: Path) -> ir.Model:
         SourceError: TensorFlow is absent, the file is damaged or has weights behind its FlatBuffer, or an operator has
             no ONNX counterpart.
     """
-    tensor_inputs, tensor_outputs, inputs, outputs = _interface(path)
-    with tensorflow(path.name):
+    named, tensor_inputs, tensor_outputs, inputs, outputs = _interface(path)
+    with tensorflow(path.name), tempfile.TemporaryDirectory() as folder:
         import tf2onnx.convert
 
+        read = path
+        if named is not None:
+            read = Path(folder, "named.tflite")
+            read.write_bytes(named)
         try:
             proto, _ = tf2onnx.convert.from_tflite(
-                str(path), input_names=tensor_inputs, output_names=tensor_outputs, opset=TF2ONNX_OPSET
+                str(read), input_names=tensor_inputs, output_names=tensor_outputs, opset=TF2ONNX_OPSET
             )
         except Exception as error:
             raise SourceError(f"{path.name} cannot be said in ONNX: {first_line(error)}") from None
@@ -38,12 +43,20 @@ def read_tflite(path: Path) -> ir.Model:
     return model
 
 
-def _interface(path: Path) -> tuple[list[str], list[str], list[str], list[str]]:
-    """The main graph's inputs and outputs: their tensors' names, and the names a user knows them by."""
+def _interface(path: Path) -> tuple[bytes | None, list[str], list[str], list[str], list[str]]:
+    """The main graph's inputs and outputs: their tensors' names, and the names a user knows them by.
+
+    And the file with a name for every tensor where it has some without, as ours have: tf2onnx goes by names.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     try:
         model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+        unnamed = [
+            (g, n, t) for g, graph in enumerate(model.subgraphs) for n, t in enumerate(graph.tensors) if not t.name
+        ]
+        for graph_number, number, tensor in unnamed:
+            tensor.name = f"tensor_{graph_number}_{number}".encode()
         graph = model.subgraphs[0]
         tensor_inputs = [_tensor_name(graph, index) for index in graph.inputs]
         tensor_outputs = [_tensor_name(graph, index) for index in graph.outputs]
@@ -57,7 +70,16 @@ def _interface(path: Path) -> tuple[list[str], list[str], list[str], list[str]]:
             f"{path.name} holds weights behind its FlatBuffer, as files beyond 2 GB do, and tf2onnx does not find them "
             "there; convert the model that it was made from"
         )
-    return tensor_inputs, tensor_outputs, inputs, outputs
+    named = _packed(model) if unnamed else None
+    return named, tensor_inputs, tensor_outputs, inputs, outputs
+
+
+def _packed(model: Any) -> bytes:
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def _tensor_name(graph: Any, index: int) -> str:
