@@ -8,8 +8,8 @@ from pathlib import Path
 
 from haversack.convert.compress.recipes import RECIPES
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError
+from haversack.convert.flexible import Size
 from haversack.convert.pipeline import (
-    RESIZABLE_TARGETS,
     STATIC_TARGETS,
     checked_recipe,
     open_dimensions,
@@ -42,15 +42,15 @@ def inspect(
     calibration: Data | None = None,
     preprocess: str | Path | Preprocess | None = None,
     deployment_target: str | None = None,
-    dims: Mapping[str, int] | None = None,
+    dims: Mapping[str, Size] | None = None,
     isolate: bool = False,
     progress: Progress | None = None,
 ) -> Inspection:
-    """Say what a model is, and run each target's preflight.
+    """Say what a model is, and run each target's preflight; or what a bundle or a Core ML package holds.
 
     Args:
-        model: As for `convert`.
-        to: Targets to ask.
+        model: As for `convert`; or a `.haversack` bundle, or an `.mlpackage` of any tool.
+        to: Targets to ask, of a model.
         compress: The recipe to ask them about; `int8` without calibration data is asked about with made-up ranges,
             which do not change what a target can hold.
         calibration: DATA for `int8`.
@@ -62,7 +62,8 @@ def inspect(
 
     Raises:
         SourceError: The model cannot be read.
-        UsageError: A target or recipe is unknown.
+        EngineError: The package cannot be read.
+        UsageError: A target or recipe is unknown, or a target was asked about a package.
     """
     if isolate:
         from haversack.convert import isolated
@@ -73,6 +74,12 @@ def inspect(
         )  # fmt: skip
     if Path(model).suffix == SUFFIX:
         return Inspection(None, (), contents(Path(model)))
+    if Path(model).suffix == ".mlpackage":
+        if to:
+            raise UsageError(f"{Path(model).name} is an artifact already; --to asks about models")
+        from haversack.convert.package_contents import package_contents
+
+        return Inspection(None, package=package_contents(Path(model)))
     if compress not in RECIPES:
         raise UsageError(f"unknown compression {compress!r}; known are {', '.join(RECIPES)}")
     targets = [open_target(name) for name in to]
@@ -153,7 +160,7 @@ def _blockers(work: Work, name: str, compress: str, calibration: Data | None, op
     if compress not in target.recipes:
         remedy = f"use one of {', '.join(target.recipes)}"
         return (Blocker(work.source.name, compress, f"{name} has no such recipe", remedy),)
-    if blockers := open_dimensions(name, work.bound):
+    if blockers := open_dimensions(name, work):
         return tuple(blockers)
     if compress == "int8" and work.calibration is None:
         work.calibration = work.open(calibration) or work.made_up(2)
@@ -162,6 +169,5 @@ def _blockers(work: Work, name: str, compress: str, calibration: Data | None, op
         compressed = work.compressed(recipe, static=static)
     except UnsupportedError as error:
         return error.blockers
-    if name in RESIZABLE_TARGETS:
-        options = dataclasses.replace(options, resizing=work.resizing(compressed))
+    options = dataclasses.replace(options, resizing=work.resizing(compressed, name))
     return tuple(target.preflight(compressed.model, compress, options))

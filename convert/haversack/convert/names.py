@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from haversack.convert.errors import UsageError
+from haversack.convert.flexible import Size, parsed
 
 _WEIGHTS = (
     *("int8-weights", "int4-weights"),
@@ -15,8 +16,8 @@ _WEIGHTS = (
     *("palette2-group16", "palette3-group16", "palette4-group16"),
     *("sparse50", "sparse75", "sparse2of4", "sparse50-palette4", "sparse50-int8"),
 )
-"""As in `compress.recipes`, repeated here because that package imports numpy; a test holds the two together."""
 RECIPES = ("fp32", "fp16", "int8", "int8-dynamic", *_WEIGHTS, *(f"{name}-fp16" for name in _WEIGHTS))
+"""As in `compress.recipes`, repeated here because that package imports numpy; a test holds the two together."""
 
 Scalar = str | int | float | bool
 
@@ -88,19 +89,23 @@ def size_of(text: str) -> int:
     return int(value)
 
 
-def dims_of(given: Iterable[str]) -> dict[str, int]:
-    """Sizes of symbolic dimensions from `NAME=SIZE`, one an entry.
+def dims_of(given: Iterable[str]) -> dict[str, Size]:
+    """Sizes of symbolic dimensions from `NAME=SIZE`, one an entry; SIZE may be several, as `1..8` or `16,32,64`.
 
     Raises:
         UsageError: One is written otherwise, its size is below 1, or a name comes twice with two sizes.
     """
-    sizes: dict[str, int] = {}
+    sizes: dict[str, Size] = {}
     for text in given:
-        name, equals, size = text.rpartition("=")
-        if not (equals and name.strip() and size.strip().isdecimal() and int(size) > 0):
-            raise UsageError(f"--dim {text!r}: write it as NAME=SIZE, such as batch=1")
-        if sizes.setdefault(name.strip(), int(size)) != int(size):
-            raise UsageError(f"--dim {name.strip()} is given two sizes, {sizes[name.strip()]} and {int(size)}")
+        name, equals, size = (part.strip() for part in text.rpartition("="))
+        several = parsed(size)
+        if not (equals and name and (several or (size.isdecimal() and int(size) > 0))):
+            raise UsageError(
+                f"--dim {text!r}: write it as NAME=SIZE, such as batch=1 (Core ML: also 1..8, or 16,32,64)"
+            )
+        meant = str(several) if several else int(size)
+        if sizes.setdefault(name, meant) != meant:
+            raise UsageError(f"--dim {name} is given two sizes, {sizes[name]} and {meant}")
     return sizes
 
 

@@ -15,6 +15,7 @@ from haversack.convert import latency
 from haversack.convert.bundling import bundle
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
 from haversack.convert.errors import UnsupportedError, UsageError
+from haversack.convert.flexible import Size
 from haversack.convert.names import hyperparameters_of
 from haversack.convert.packed import Made
 from haversack.convert.pipeline import (
@@ -51,7 +52,7 @@ def pack(
     io_layout: Literal["keep", "channels-last"] = "keep",
     io_dtype: Literal["float32", "int8"] = "float32",
     deployment_target: str | None = None,
-    dims: Mapping[str, int] | None = None,
+    dims: Mapping[str, Size] | None = None,
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
     verify: bool = True,
@@ -195,7 +196,7 @@ def _variants(
         step(0.0, name)
         asked = options[target.name, recipe.name == "int8"]
         try:
-            check_recipe(target, recipe.name, work.bound, asked)
+            check_recipe(target, recipe.name, work, asked)
             compressed = work.compressed(recipe, static=target.name in STATIC_TARGETS, progress=part(step, 0.0, 0.3))
             folder = private / f"{target.name}-{recipe.name}"
             folder.mkdir()

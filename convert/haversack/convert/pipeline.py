@@ -16,6 +16,7 @@ import onnx_ir as ir
 from haversack.convert.compress import Compressed, is_quantized
 from haversack.convert.compress.recipes import RECIPES, RangeRule, Recipe, WeightGranularity
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError, VerificationError
+from haversack.convert.flexible import Size
 from haversack.convert.hub.shapes import symbols
 from haversack.convert.names import default_output, target_of
 from haversack.convert.packed import Made
@@ -38,7 +39,7 @@ STATIC_TARGETS = frozenset({"tflite", "coreml"})
 """Targets that are given static shapes: the batch bound to 1, other symbolic dimensions to a default size."""
 
 RESIZABLE_TARGETS = frozenset({"tflite"})
-"""Those of them whose artifacts may take other sizes at run time."""
+"""Those of them whose artifacts take other sizes at run time unasked."""
 
 
 def convert(
@@ -52,7 +53,7 @@ def convert(
     io_layout: Literal["keep", "channels-last"] = "keep",
     io_dtype: Literal["float32", "int8"] = "float32",
     deployment_target: str | None = None,
-    dims: Mapping[str, int] | None = None,
+    dims: Mapping[str, Size] | None = None,
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
     verify: bool = True,
@@ -73,7 +74,8 @@ def convert(
         io_layout: `keep` the model's axis order at inputs and outputs, or `channels-last`.
         io_dtype: `float32` or `int8` at the edges of an int8 artifact.
         deployment_target: The oldest system a Core ML package must run on.
-        dims: Sizes of symbolic dimensions to fix, by name, such as `{"batch": 1}`.
+        dims: Sizes of symbolic dimensions to fix, by name, such as `{"batch": 1}`; for Core ML also several, as the
+            text `1..8` or `16,32,64`.
         ranges: How int8 chooses an activation's range.
         weights: One scale a channel, one a tensor, or what measures better.
         verify: Execute the artifact and compare; otherwise the result says `verified: false`.
@@ -111,8 +113,12 @@ def convert(
 
     say(0.0, f"reading {source_path.name}")
     work = Work.begin(source_path, preprocess, dims)
+    if work.flexible and target_name != "coreml":
+        name, sizes = next(iter(work.flexible.items()))
+        takes = "leaves dimensions free that are not fixed" if target_name in RESIZABLE_TARGETS else "keeps the model's"
+        raise UsageError(f"--dim {name}={sizes}: several sizes are for coreml; {target_name} {takes}, leave it out")
     target = open_target(target_name)
-    check_recipe(target, compress, work.bound, options)
+    check_recipe(target, compress, work, options)
     calibrating = work.open(calibration)
     samples = work.samples(inputs if inputs is not None else calibration) if verify else None
 
@@ -148,30 +154,33 @@ def checked_recipe(name: str, ranges: RangeRule, weights: WeightGranularity, *, 
     return Recipe(name, ranges, weights)
 
 
-def check_recipe(target: Target, recipe: str, model: ir.Model, options: Options) -> None:
+def check_recipe(target: Target, recipe: str, work: Work, options: Options) -> None:
     """Refuse a recipe that the target does not have, with the target's own reason and remedy.
 
     Raises:
         UnsupportedError: It is not in `target.recipes`, or the target needs sizes that the model leaves open.
     """
-    if blockers := open_dimensions(target.name, model):
+    if blockers := open_dimensions(target.name, work):
         raise UnsupportedError(target.name, blockers)
     if recipe not in target.recipes:
         known = Blocker(recipe, "recipe", f"{target.name} has no such recipe", f"use {', '.join(target.recipes)}")
-        raise UnsupportedError(target.name, target.preflight(model, recipe, options) or [known])
+        raise UnsupportedError(target.name, target.preflight(work.bound, recipe, options) or [known])
 
 
-def open_dimensions(target: str, model: ir.Model) -> list[Blocker]:
-    """The symbolic dimensions beside the batch, for a target that needs all sizes.
-
-    Args:
-        target: The target's name.
-        model: The hub graph with its batch bound.
-    """
+def open_dimensions(target: str, work: Work) -> list[Blocker]:
+    """The symbolic dimensions beside the batch that have no size, for a target that needs to know all."""
     if target not in STATIC_TARGETS - RESIZABLE_TARGETS:
         return []
-    return [Blocker(name, "dimension", "its size is not fixed", f"fix it with --dim {name}=SIZE")
-            for name in symbols(model)]  # fmt: skip
+    return [
+        Blocker(
+            name,
+            "dimension",
+            "its size is not fixed",
+            f"fix it with --dim {name}=SIZE, or give several: --dim {name}=16,32,64 or --dim {name}=1..64",
+        )
+        for name in symbols(work.bound)
+        if name not in work.flexible
+    ]
 
 
 def refuse_blockers(target: Target, model: ir.Model, recipe: str, options: Options) -> None:
@@ -211,8 +220,7 @@ def make(
         UnsupportedError: The target cannot hold the model.
         VerificationError: The artifact does not keep its recipe's contract.
     """
-    if target.name in RESIZABLE_TARGETS:
-        options = dataclasses.replace(options, resizing=work.resizing(compressed))
+    options = dataclasses.replace(options, resizing=work.resizing(compressed, target.name))
     written = target.write(compressed.model, recipe.name, path, options)
     variant = describe(target, recipe, written, compressed)
     if samples is None:

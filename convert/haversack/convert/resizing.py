@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.errors import Blocker
+from haversack.convert.flexible import Flexible
 from haversack.convert.hub.formulas import formula
-from haversack.convert.hub.shapes import bind, symbols
+from haversack.convert.hub.shapes import bind, symbols, symbols_of
 from haversack.runtimes.engines import Array
 
 BATCHES = ((1, 7, 13, 19), (1, 11, 17, 23), (1, 29, 31, 37))
@@ -97,6 +98,8 @@ class Resizing:
         batches: Names of those that are the first dimension of an input.
         points: Further sizes that the model takes; the last is kept for verification.
         repeat: Compresses another binding of the model as the graph that is lowered was.
+        checked: The sizes at which verification runs the artifact beside the default.
+        flexible: Dimensions for which several sizes were asked (Core ML); `points` are what a lowering looks at then.
     """
 
     model: ir.Model
@@ -104,6 +107,8 @@ class Resizing:
     batches: tuple[str, ...]
     points: tuple[dict[str, int], ...]
     repeat: Callable[[ir.Model], ir.Model]
+    checked: tuple[dict[str, int], ...] = ()
+    flexible: Mapping[str, Flexible] = field(default_factory=dict)
 
     @property
     def remedy(self) -> str:
@@ -114,6 +119,12 @@ class Resizing:
     def others(self) -> tuple[str, ...]:
         """Names of the symbolic dimensions that are no batch."""
         return tuple(name for name in self.default if name not in self.batches)
+
+    @property
+    def enumerated(self) -> list[str]:
+        """Names of the inputs for which several sizes were asked that are no range."""
+        several = {name for name, sizes in self.flexible.items() if not sizes.ranged}
+        return [name for name, dims in symbols_of(self.model).items() if several.intersection(dims)]
 
     def at(self, sizes: Sizes) -> ir.Model:
         """The compressed hub graph with every symbolic dimension bound.
@@ -179,12 +190,12 @@ def sizes_of(model: ir.Model, wanted: Sizes) -> tuple[dict[str, int], tuple[dict
                 row[name] = step * size
             found.append({name: row[name] for name in names})
         found[0] = {**found[0], **wanted}
-        if not others or all(_runs(model, row) for row in found):
+        if not others or all(runs(model, row) for row in found):
             break
     return found[0], tuple(found[1:])
 
 
-def _runs(model: ir.Model, sizes: Sizes) -> bool:
+def runs(model: ir.Model, sizes: Sizes) -> bool:
     """Whether the model itself takes these sizes."""
     from haversack.convert.hub.evaluate import Evaluator
 

@@ -15,6 +15,7 @@ from haversack.convert.compress import compress as compress_graph
 from haversack.convert.compress.recipes import Recipe
 from haversack.convert.data import Dataset, open_data, synthetic
 from haversack.convert.errors import UsageError
+from haversack.convert.flexible import Flexible, Size, parsed, points
 from haversack.convert.hub import OPSET
 from haversack.convert.hub.shapes import bind, bind_batch, symbols
 from haversack.convert.publish import size
@@ -46,6 +47,7 @@ class Work:
         preprocess: How images become inputs.
         calibration: Opened calibration data.
         sizes: Sizes of the symbolic dimensions: the default ones, and others that the model takes.
+        flexible: Dimensions for which several sizes were asked.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class Work:
     preprocess: Preprocess | None
     calibration: Dataset | None = None
     sizes: tuple[dict[str, int], tuple[dict[str, int], ...]] | None = None
+    flexible: Mapping[str, Flexible] = field(default_factory=dict)
     _sized: ir.Model | None = None
     _compressed: dict[tuple[str, bool], Compressed] = field(default_factory=dict)
     _outputs: dict[str, dict[str, Array]] = field(default_factory=dict)
@@ -64,25 +67,29 @@ class Work:
         cls,
         path: Path,
         preprocess: str | Path | Preprocess | None = None,
-        dims: Mapping[str, int] | None = None,
+        dims: Mapping[str, Size] | None = None,
     ) -> Work:
         """Read the source into the hub, with the symbolic dimensions that `dims` names fixed.
 
         Raises:
             SourceError: The file is missing, damaged or of an unknown format.
-            UsageError: `dims` names no symbolic dimension, or a size below 1.
+            UsageError: `dims` names no symbolic dimension, or a size that it cannot have.
         """
         from haversack.convert.worker_stage import check_model
 
         check_model(path)
         prepare = read_preprocess(preprocess)
         source = read(path)
-        if dims:
+        fixed = {name: size for name, size in (dims or {}).items() if isinstance(size, int)}
+        flexible = _flexible(
+            source.model, {name: str(size) for name, size in (dims or {}).items() if name not in fixed}
+        )
+        if fixed:
             try:
-                source = dataclasses.replace(source, model=bind(source.model, dims))
+                source = dataclasses.replace(source, model=bind(source.model, fixed))
             except ValueError as error:
                 raise UsageError(f"--dim: {error}") from None
-        return cls(path, source, bind_batch(source.model), prepare)
+        return cls(path, source, bind_batch(source.model), prepare, flexible=flexible)
 
     @property
     def sized(self) -> ir.Model:
@@ -95,17 +102,28 @@ class Work:
 
     def _sizes(self) -> tuple[dict[str, int], tuple[dict[str, int], ...]]:
         if self.sizes is None:
-            self.sizes = sizes_of(self.source.model, {})
+            self.sizes = sizes_of(self.source.model, {name: size.sizes[0] for name, size in self._open_flexible()})
         return self.sizes
 
-    def resizing(self, compressed: Compressed) -> Resizing | None:
-        """The model at other sizes, compressed alike; None where all its dimensions are fixed."""
-        if self._is_static():
+    def _open_flexible(self) -> list[tuple[str, Flexible]]:
+        """The flexible dimensions that `bound` leaves open: all but batches, which are 1 there."""
+        return [(name, self.flexible[name]) for name in symbols(self.bound) if name in self.flexible]
+
+    def resizing(self, compressed: Compressed, target: str) -> Resizing | None:
+        """The model at other sizes, compressed alike; None where the target's artifact has one size.
+
+        A TFLite file takes every size that the model does, a Core ML package those that were asked for.
+        """
+        if self._is_static() or target not in ("tflite", "coreml") or (target == "coreml" and not self.flexible):
             return None
-        default, points = self._sizes()
+        default, others = self._sizes()
+        checked = others[-1:]
+        if target == "coreml":
+            looked, run = ([{**default, **row} for row in rows] for rows in points(self.flexible))
+            others, checked = tuple(looked), tuple(run)
         names = symbols(self.source.model)
         batches = tuple(name for name in default if names[name])
-        return Resizing(self.source.model, default, batches, points, compressed.repeat)
+        return Resizing(self.source.model, default, batches, others, compressed.repeat, checked, self.flexible)
 
     def open(self, data: Data | None) -> Dataset | None:
         """Open DATA, checked against the model's inputs.
@@ -124,6 +142,9 @@ class Work:
                 for axis, dim in enumerate(value.shape or ())
                 if isinstance(dim, ir.SymbolicDim)
             }
+            for name, sizes in self._open_flexible():
+                if not sizes.holds(given[name]):
+                    raise UsageError(f"--dim {name}={sizes}: the data has {name}={given[name]}")
             self.sizes = sizes_of(self.source.model, given)
         return opened
 
@@ -186,6 +207,26 @@ class Work:
     def _is_static(self) -> bool:
         values = self.source.model.graph.inputs
         return all(value.shape is not None and value.shape.is_static() for value in values)
+
+
+def _flexible(model: ir.Model, texts: Mapping[str, str]) -> dict[str, Flexible]:
+    """The dimensions for which several sizes are given, in the model's order.
+
+    Raises:
+        UsageError: A name is no symbolic dimension, a text no several sizes, or a batch cannot be 1.
+    """
+    known, found = symbols(model), {}
+    for name in sorted(texts, key=lambda name: list(known).index(name) if name in known else -1):
+        sizes = parsed(texts[name])
+        if name not in known:
+            has = f"it has {', '.join(known)}" if known else "all its dimensions are fixed"
+            raise UsageError(f"--dim: the model has no symbolic dimension {name!r}; {has}")
+        if sizes is None:
+            raise UsageError(f"--dim {name}={texts[name]}: write several sizes as 1..8, or 16,32,64")
+        if known[name] and not sizes.holds(1):
+            raise UsageError(f"--dim {name}={sizes}: a batch is verified sample by sample; let 1 be one of its sizes")
+        found[name] = sizes
+    return found
 
 
 def read_preprocess(spec: str | Path | Preprocess | None) -> Preprocess | None:

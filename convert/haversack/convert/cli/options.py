@@ -50,7 +50,12 @@ Weights = Annotated[
 ]
 Dims = Annotated[
     list[str] | None,
-    typer.Option("--dim", metavar="NAME=SIZE", help="Fix a symbolic dimension, such as batch=1; may be repeated."),
+    typer.Option(
+        "--dim",
+        metavar="NAME=SIZE",
+        help="Fix a symbolic dimension, such as batch=1; Core ML also takes several sizes, 1..8 or 16,32,64. "
+        "May be repeated.",
+    ),
 ]
 NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Do not execute the result; it is then marked verified: false.")

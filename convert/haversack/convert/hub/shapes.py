@@ -59,6 +59,17 @@ def symbols(model: ir.Model) -> dict[str, bool]:
     return found
 
 
+def symbols_of(model: ir.Model) -> dict[str, list[str]]:
+    """By input of a graph, what its dimensions are called, as in `symbols`; empty for one that is fixed."""
+    return {
+        str(value.name): [
+            _name(value, axis, dim) if isinstance(dim, ir.SymbolicDim) else ""
+            for axis, dim in enumerate(value.shape or ())
+        ]
+        for value in model.graph.inputs
+    }
+
+
 def bind(model: ir.Model, sizes: Mapping[str, int]) -> ir.Model:
     """Copy a hub graph with symbolic dimensions of its inputs fixed.
 

@@ -10,17 +10,19 @@ from typing import Literal
 
 from haversack.convert.compress import is_quantized
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
-from haversack.convert.errors import UsageError
+from haversack.convert.errors import UsageError, VerificationError
+from haversack.convert.flexible import Size
 from haversack.convert.names import target_of
-from haversack.convert.pipeline import RESIZABLE_TARGETS, STATIC_TARGETS, checked_recipe
+from haversack.convert.pipeline import STATIC_TARGETS, checked_recipe
 from haversack.convert.publish import private_folder, size
 from haversack.convert.report import Checked
 from haversack.convert.targets import Layer, Options, open_target
 from haversack.convert.verify.contract import COMPRESSED, contract
+from haversack.convert.verify.edges import Edges
 from haversack.convert.verify.execute import Progress, silent
 from haversack.convert.verify.judge import Subject, judge
 from haversack.convert.work import Data, Work
-from haversack.runtimes.engines import ENGINES
+from haversack.runtimes.engines import ENGINES, open_engine
 from haversack.runtimes.errors import HaversackError
 from haversack.runtimes.preprocess import Preprocess
 
@@ -36,7 +38,7 @@ def verify_artifact(
     io_layout: Literal["keep", "channels-last"] = "keep",
     io_dtype: Literal["float32", "int8"] = "float32",
     deployment_target: str | None = None,
-    dims: Mapping[str, int] | None = None,
+    dims: Mapping[str, Size] | None = None,
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
     isolate: bool = False,
@@ -86,17 +88,23 @@ def verify_artifact(
     say(0.2, "preparing")
     compressed = work.compressed(recipe, static=target in STATIC_TARGETS)
     model = compressed.model
-    if target in RESIZABLE_TARGETS:
-        options = dataclasses.replace(options, resizing=work.resizing(compressed))
+    options = dataclasses.replace(options, resizing=work.resizing(compressed, target))
     reference = work.reference(samples, progress)
     promise = contract(compress, quantized=is_quantized(work.bound))
     outputs = None
     if promise.against == COMPRESSED or promise.noise_margin_db is not None:
         outputs = work.compressed_outputs(recipe, samples, progress)
     layers = () if artifact.suffix == ".ort" else _layers(work, target, recipe, artifact, options)
-    judged = judge(Subject(artifact, target, compress, model, layers, options, promise), reference, outputs, progress)
+    renamed = Edges(open_engine(artifact), model, options).renamed()
+    try:
+        judged = judge(
+            Subject(artifact, target, compress, model, layers, options, promise), reference, outputs, progress
+        )
+    except VerificationError as error:
+        raise VerificationError(" ".join((f"{error}." if renamed else str(error), *renamed))) from error
     say(1.0, "done")
-    return Checked(str(artifact), work.facts(), compress, judged.verification, judged.accuracy)
+    proof = dataclasses.replace(judged.verification, notes=(*renamed, *judged.verification.notes))
+    return Checked(str(artifact), work.facts(), compress, proof, judged.accuracy)
 
 
 def _layers(work: Work, target: str, recipe: Recipe, artifact: Path, options: Options) -> tuple[Layer, ...]:

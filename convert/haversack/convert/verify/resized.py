@@ -1,4 +1,4 @@
-"""Running a resizable artifact at another size than its default, as what it is for, and comparing there too."""
+"""Running a resizable artifact at other sizes than its default, as what it is for, and comparing there too."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ axis or row leaves about none. What they round exactly was judged layer by layer
 
 
 def judge_resized(subject: Subject, edges: Edges, samples: Samples) -> str:
-    """Run a resizable artifact at one more size, then once more at a sample's, and compare with the hub graph.
+    """Run a resizable artifact at other sizes, each time once more at a sample's, and compare with the hub graph.
 
     Args:
         subject: The artifact.
-        edges: It, opened; `resized` is set to the inputs of the other size.
+        edges: It, opened; `resized` is set to the inputs of the last size.
         samples: What it was run on at its default size.
 
     Returns:
@@ -46,9 +46,29 @@ def judge_resized(subject: Subject, edges: Edges, samples: Samples) -> str:
         return ""
     fixed = {name for edge, value in zip(edges.inputs, resizing.model.graph.inputs, strict=True)
              for name, size in _sizes(edge.spec.shape, edge.permutation, value) if isinstance(size, int)}  # fmt: skip
-    sizes = {name: resizing.default[name] if name in fixed else size for name, size in resizing.points[-1].items()}
-    said = ", ".join(f"{name}={size}" for name, size in sizes.items())
-    model = resizing.at(sizes)
+    said = []
+    for point in resizing.checked:
+        sizes = {name: resizing.default[name] if name in fixed else size for name, size in point.items()}
+        if sizes != resizing.default:
+            told = resizing.flexible or sizes  # where sizes were asked for, the others are fixed
+            said.append(", ".join(f"{name}={sizes[name]}" for name in told))
+            edges.resized = _judge_at(subject, edges, samples, resizing.at(sizes), said[-1])
+    return f"and resized to {'; '.join(said)}"
+
+
+def _judge_at(subject: Subject, edges: Edges, samples: Samples, model: ir.Model, said: str) -> Mapping[str, Array]:
+    """Compare at one other size; gives the inputs that were run.
+
+    Args:
+        subject: The artifact.
+        edges: It, opened.
+        samples: Of the default size.
+        model: The compressed hub graph at the other size.
+        said: That size in words.
+
+    Raises:
+        VerificationError: As `judge_resized`.
+    """
     feeds = _joined(model, samples)
     if feeds is None:
         feeds, _ = next(iter(synthetic(model_specs(list(model.graph.inputs)), 1, SEED).batches(1)))
@@ -72,8 +92,7 @@ def judge_resized(subject: Subject, edges: Edges, samples: Samples) -> str:
     for name, value in edges.run(samples.feeds[0]).items():
         if not np.array_equal(value, before[name], equal_nan=value.dtype.kind == "f"):
             raise VerificationError(f"after a run at {said}, output {name} is another one at the size before")
-    edges.resized = feeds
-    return f"and resized to {said}"
+    return feeds
 
 
 def _sizes(

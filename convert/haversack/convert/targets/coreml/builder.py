@@ -76,6 +76,7 @@ class Builder:
         outputs: What the hub says about its outputs (shape and dtype).
         emitted: MIL ops made for it.
         notes: What the user should know, in order, each once.
+        origins: By MIL op, the node that it was made for, and that node's ONNX operator.
     """
 
     def __init__(self, ios: int, *, half: bool = False):
@@ -93,6 +94,7 @@ class Builder:
         self.outputs: tuple[Value, ...] = ()
         self.emitted: list[str] = []
         self.notes: dict[str, None] = {}
+        self.origins: dict[str, tuple[str, str]] = {}
         self._constants: ChainMap[tuple[str, tuple[int, ...], bytes], Var] = ChainMap()
         self._held: ChainMap[tuple[int, str], tuple[Array, Var]] = ChainMap()
         self._casts: ChainMap[tuple[int, str], tuple[Var, Var]] = ChainMap()
@@ -163,10 +165,10 @@ class Builder:
                 # The exact float32 of a float16 weight at half its bytes: widened when the model is loaded.
                 source = self.constant(array, exact=True)
                 var = self.raw("constexpr_cast", source_val=source, output_dtype=self.constant("fp32"))
-            else:
-                var = self.constant(array if array.ndim <= MAX_RANK else array.reshape(-1))
             elif value.floating and array.ndim <= MAX_RANK and (sparse := stored.floats(self, array)) is not None:
                 var = sparse
+            else:
+                var = self.constant(array if array.ndim <= MAX_RANK else array.reshape(-1))
             self._held[key] = array, var
         return self._held[key][1]
 
@@ -239,14 +241,14 @@ class Builder:
         data = np.ascontiguousarray(array).reshape(array.shape)
         return self._constant((str(data.dtype), data.shape, data.tobytes()), data if data.ndim else data[()])
 
-    def _constant(self, key: tuple[str, tuple[int, ...], bytes], value: Any) -> Var:
-        if key not in self._constants:
     def packed(self, array: Array, kind: str) -> Var:
         """A constant of integers of `kind`, which may have fewer than 8 bits: `int4`, `uint1` to `uint8` (iOS 18)."""
         form = self.types.nptype_from_builtin(self.types.string_to_builtin(kind))
         data = np.ascontiguousarray(array).astype(form)
         return self._constant((kind, data.shape, data.tobytes()), data)
 
+    def _constant(self, key: tuple[str, tuple[int, ...], bytes], value: Any) -> Var:
+        if key not in self._constants:
             self._constants[key] = self.mil.const(val=value, name=self._name())
         return self._constants[key]
 
@@ -296,8 +298,10 @@ class Builder:
         return self._emit(kind, {name: value for name, value in inputs.items() if value is not None})
 
     def _emit(self, kind: str, inputs: dict[str, Any]) -> Any:
+        name = self._name()
+        self.origins[name] = self.node, self.op_type
         try:
-            result = getattr(self.mil, kind)(name=self._name(), **inputs)
+            result = getattr(self.mil, kind)(name=name, **inputs)
         except (ValueError, TypeError, IndexError, KeyError, AssertionError, NotImplementedError) as error:
             if (first := opsets.first(self, kind)) > self.ios:
                 opsets.refuse(self, f"MIL's `{kind}`", first)

@@ -59,6 +59,7 @@ class Lowered:
         outputs: The hub's output names to the artifact's, in the graph's order.
         steps: The hub nodes in execution order.
         notes: What the user should know.
+        origins: By MIL op, the name and operator of the hub node that it was made for.
         blockers: Every reason why the graph cannot be lowered.
     """
 
@@ -67,6 +68,7 @@ class Lowered:
     outputs: dict[str, str] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    origins: dict[str, tuple[str, str]] = field(default_factory=dict)
     blockers: list[Blocker] = field(default_factory=list)
 
 
@@ -157,7 +159,7 @@ class _Driver:
                 self._node(node)
             if not self.result.blockers:
                 self._outputs(function)
-        self.result.notes = (*self._notes(), *self.b.notes)
+        self.result.notes, self.result.origins = (*self._notes(), *self.b.notes), self.b.origins
         if not self.result.blockers:
             self.result.program = Program()
             self.result.program.add_function("main", function)

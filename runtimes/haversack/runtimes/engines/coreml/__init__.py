@@ -17,7 +17,7 @@ import numpy as np
 from haversack.runtimes.engines import Array, Engine, TensorSpec
 from haversack.runtimes.engines.coreml.evaluate import Anomaly, Evaluator, Hook
 from haversack.runtimes.engines.coreml.program import Feature, Program, ValueType, read_package
-from haversack.runtimes.errors import EngineError
+from haversack.runtimes.errors import EngineError, FeedError
 
 EVALUATOR_VERSION = "1"
 
@@ -59,7 +59,14 @@ class EvaluatorEngine:
         self.outputs = tuple(spec(feature, declared) for feature in program.outputs)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run once; see `Engine.run`. States, where a model has them, start at zero in every run."""
+        """Run once; see `Engine.run`. States, where a model has them, start at zero in every run.
+
+        Raises:
+            FeedError: An input's shape is not among those that the package's description allows.
+        """
+        for feature in self.evaluator.program.inputs:
+            if feature.name in feeds and not feature.allows(feeds[feature.name].shape):
+                raise FeedError(f"input '{feature.name}' cannot have the shape {list(feeds[feature.name].shape)}")
         return {
             name: value if isinstance(value, np.ndarray) else np.asarray(value)
             for name, value in self.evaluator.run(feeds).items()

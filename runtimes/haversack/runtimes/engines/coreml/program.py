@@ -171,6 +171,16 @@ class Feature:
     ranges: tuple[tuple[int, int | None], ...] = ()
     color_space: str = ""
 
+    def allows(self, shape: tuple[int, ...]) -> bool:
+        """Whether an input may have this shape, where the description enumerates shapes or gives ranges."""
+        if self.shapes:
+            return shape in self.shapes
+        if not self.ranges:
+            return True
+        return len(shape) == len(self.ranges) and all(
+            low <= size and (high is None or size <= high) for size, (low, high) in zip(shape, self.ranges, strict=True)
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Program:
