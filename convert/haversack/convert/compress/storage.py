@@ -41,17 +41,14 @@ class Axes:
 
 
 def store_weights(
-    model: ir.Model,
-    recipe: Recipe,
-    calibration: Iterable[Mapping[str, Array]] | None = None,
-    progress: Progress | None = None,
+    model: ir.Model, recipe: Recipe, mattering: Mapping[str, Array], progress: Progress | None = None
 ) -> tuple[ir.Model, list[str]]:
     """Store the weights of a copy of `model` as the recipe says.
 
     Args:
         model: The float hub graph.
         recipe: Its name is one of `STORAGES`, or that with `-fp16`.
-        calibration: Where given, errors are weighed by the inputs that the weights meet.
+        mattering: Of the weights, by name, where it is known: what `matters` gives, at whatever sizes.
         progress: Told how far it is.
 
     Returns:
@@ -63,9 +60,6 @@ def store_weights(
     storage = STORAGES[recipe.name.removesuffix(HALF)]
     copy = model.clone()
     chosen = [(value, axes) for value in weight_values(copy.graph) if (axes := layout(value)) is not None]
-    mattering: dict[str, Array] = {}
-    if calibration is not None:
-        mattering = importance(copy, [value for value, _ in chosen], calibration, progress)
     editor = Editor(copy.graph)
     kept, coarse = 0, 0
     for count, (value, axes) in enumerate(chosen):
@@ -81,6 +75,16 @@ def store_weights(
         blocks = "scale an output channel" if storage.block else "palette"
         notes.append(f"{coarse} layers have one {blocks}: their channels do not divide into blocks of that size")
     return copy, notes
+
+
+def matters(
+    model: ir.Model, calibration: Iterable[Mapping[str, Array]] | None, progress: Progress | None = None
+) -> dict[str, Array]:
+    """How much an error in each weight matters (`importance`), by initializer; empty without calibration data."""
+    if calibration is None:
+        return {}
+    values = [value for value in weight_values(model.graph) if layout(value) is not None]
+    return importance(model, values, calibration, progress)
 
 
 def layout(value: ir.Value) -> Axes | None:
