@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from haversack.convert.compress.recipes import RECIPES
-from haversack.convert.errors import Blocker, UnsupportedError, UsageError
+from haversack.convert.errors import Blocker, SourceError, UnsupportedError, UsageError
 from haversack.convert.flexible import Size
 from haversack.convert.pipeline import (
     STATIC_TARGETS,
@@ -30,6 +30,7 @@ from haversack.convert.verify.execute import Progress
 from haversack.convert.work import Data, Work
 from haversack.runtimes import manifest
 from haversack.runtimes.bundle import SUFFIX, open_bundle
+from haversack.runtimes.errors import EngineError
 from haversack.runtimes.measurements import VariantMeasurements
 from haversack.runtimes.preprocess import Preprocess
 
@@ -61,8 +62,7 @@ def inspect(
         progress: Hears how far it is.
 
     Raises:
-        SourceError: The model cannot be read.
-        EngineError: The package cannot be read.
+        SourceError: The model or the package cannot be read.
         UsageError: A target or recipe is unknown, or a target was asked about a package.
     """
     if isolate:
@@ -79,7 +79,10 @@ def inspect(
             raise UsageError(f"{Path(model).name} is an artifact already; --to asks about models")
         from haversack.convert.package_contents import package_contents
 
-        return Inspection(None, package=package_contents(Path(model)))
+        try:
+            return Inspection(None, package=package_contents(Path(model)))
+        except EngineError as error:
+            raise SourceError(str(error)) from error
     if compress not in RECIPES:
         raise UsageError(f"unknown compression {compress!r}; known are {', '.join(RECIPES)}")
     targets = [open_target(name) for name in to]

@@ -3,7 +3,7 @@
 The engine-free half of the workshop: the command line prints these without importing numpy, and the worker process
 sends them through a pipe. `encode` and `decode` are the two directions.
 
-    Inspection          what a model is, and one Preflight a target
+    Inspection          what a model is, and one Preflight a target; or what a bundle or a Core ML Package holds
     Conversion          one artifact: a Variant and the model it came from
     Pack                one bundle: a Variant a (target, compression) pair, and what was skipped and why
     ├── Variant         size, Verification, Accuracy, Latency, notes
@@ -75,18 +75,76 @@ class Preflight:
 
 
 @dataclass(frozen=True)
+class PackageLayer:
+    """One operation of a Core ML package that takes weights.
+
+    Attributes:
+        name: What it gives.
+        op: Its MIL type.
+        precision: The dtype of what it gives.
+        weights: How the largest of its weights are kept, in words.
+        elements: Numbers in all of its weights, decompressed.
+        bytes: What they take in the weight file; weights that several operations read count at the first.
+    """
+
+    name: str
+    op: str
+    precision: str
+    weights: str
+    elements: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Package:
+    """What a Core ML package holds, whoever made it.
+
+    Attributes:
+        name: Its name without the suffix.
+        bytes: Of all its files.
+        sha256: Over sorted relative paths and bytes.
+        system: The oldest system that reads it.
+        functions: Names of its functions; the rest is about the default one.
+        ops: Count of each MIL operation, constants and their decompression left out.
+        precision: Count of operations by the floating-point dtype that they give.
+        weights: Bytes of weights by how they are kept.
+        layers: Operations with weights, in the program's order.
+        inputs: As described.
+        outputs: As described.
+        states: As described.
+        problem: Why the reference evaluator cannot run it; empty where it can.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    system: str
+    functions: tuple[str, ...]
+    ops: dict[str, int]
+    precision: dict[str, int]
+    weights: dict[str, int]
+    layers: tuple[PackageLayer, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    states: tuple[Tensor, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What a model is, and a preflight for each target that was asked about.
 
     Attributes:
-        model: The model; None where a bundle was inspected.
+        model: The model; None where a bundle or a package was inspected.
         preflights: One a target.
-        bundle: The bundle; None where a model was inspected.
+        bundle: The bundle, where one was inspected.
+        package: The Core ML package, where one was inspected.
     """
 
     model: Model | None
     preflights: tuple[Preflight, ...] = ()
     bundle: Contents | None = None
+    package: Package | None = None
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,12 @@ from typing import Annotated
 import typer
 
 from haversack.convert.cli import options, show
-from haversack.convert.report import Contents, Inspection, Tensor
+from haversack.convert.report import Contents, Inspection, Package, Tensor
 
-EXAMPLES = "Examples:  haversack inspect model.onnx --to tflite,coreml,onnx   |   haversack inspect kws.haversack"
+EXAMPLES = "Examples:  haversack inspect model.onnx --to tflite,coreml,onnx   |   haversack inspect model.mlpackage"
+
+SHOWN_LAYERS = 24
+"""How many of a package's layers are shown, the largest; `--json` has them all."""
 
 
 def command(
@@ -27,7 +30,10 @@ def command(
     json: options.Json = False,
     debug: options.Debug = False,  # noqa: ARG001  (read by `main`, which sees every error)
 ) -> int:
-    """Say what MODEL is, and with --to whether each target can hold it: all blockers at once, each with a remedy."""
+    """Say what MODEL is, and with --to whether each target can hold it: all blockers at once, each with a remedy.
+
+    A bundle or a Core ML package is MODEL too: what it holds is listed, a package's weights layer by layer.
+    """
     from haversack.convert import isolated
     from haversack.convert.names import dims_of, targets_of
 
@@ -55,6 +61,9 @@ def _print(found: Inspection) -> None:
     if found.bundle is not None:
         _print_bundle(found.bundle)
         return
+    if found.package is not None:
+        _print_package(found.package)
+        return
     model = found.model
     assert model is not None
     rows = [
@@ -79,6 +88,33 @@ def _print_bundle(bundle: Contents) -> None:
     show.lines(rows)
     print()
     show.variants(bundle.variants)
+
+
+def _print_package(package: Package) -> None:
+    stored = sum(package.weights.values())
+    rows = [
+        ("package", f"{package.name} (Core ML), {package.bytes:,} bytes, sha256 {package.sha256[:16]}"),
+        ("system", f"{package.system} and later"),
+        ("operations", ", ".join(f"{op} {count}" for op, count in package.ops.items()) or "none"),
+        ("precision", ", ".join(f"{dtype} {count}" for dtype, count in package.precision.items()) or "no floats"),
+        ("weights", "; ".join([f"{stored:,} bytes", *(f"{how}: {n:,}" for how, n in package.weights.items())])),
+    ]
+    if len(package.functions) > 1:
+        rows.insert(2, ("functions", ", ".join(package.functions)))
+    rows += _edges(package.inputs, package.outputs)
+    rows += [("state", f"{state.name} {state.dtype} {list(state.shape)}") for state in package.states]
+    rows.append(("evaluator", package.problem or "knows every operation of it"))
+    show.lines(rows)
+    if not package.layers:
+        return
+    print()
+    largest = sorted(package.layers, key=lambda layer: -layer.bytes)[:SHOWN_LAYERS]
+    shown = [layer for layer in package.layers if layer in largest]
+    header = ("layer", "operation", "precision", "weights", "elements", "bytes")
+    cells = [(x.name, x.op, x.precision, x.weights, f"{x.elements:,}", f"{x.bytes:,}") for x in shown]
+    show.table(header, cells, right=(4, 5))
+    if len(package.layers) > len(shown):
+        print(f"\n… and {len(package.layers) - len(shown)} smaller layers (--json)")
 
 
 def _edges(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> list[tuple[str, str]]:

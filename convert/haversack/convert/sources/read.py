@@ -80,6 +80,11 @@ def _format(path: Path) -> str:
     if stat.S_ISDIR(mode):
         if (path / "saved_model.pb").is_file():
             return "savedmodel"
+        if path.suffix == ".mlpackage":
+            raise SourceError(
+                f"{path.name} is a Core ML package, which can be inspected, run and verified; "
+                "convert the model that it was made from"
+            )
         raise SourceError(
             f"{path.name} is a folder without saved_model.pb, so no SavedModel; name the model file in it"
         )

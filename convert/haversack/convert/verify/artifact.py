@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+import onnx_ir as ir
+
 from haversack.convert.compress import is_quantized
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
 from haversack.convert.errors import UsageError, VerificationError
@@ -95,16 +97,25 @@ def verify_artifact(
     if promise.against == COMPRESSED or promise.noise_margin_db is not None:
         outputs = work.compressed_outputs(recipe, samples, progress)
     layers = () if artifact.suffix == ".ort" else _layers(work, target, recipe, artifact, options)
-    renamed = Edges(open_engine(artifact), model, options).renamed()
     try:
         judged = judge(
             Subject(artifact, target, compress, model, layers, options, promise), reference, outputs, progress
         )
     except VerificationError as error:
-        raise VerificationError(" ".join((f"{error}." if renamed else str(error), *renamed))) from error
+        renamed = _renamed(artifact, model, options)
+        raise VerificationError(" ".join((f"{error}.", *renamed)) if renamed else str(error)) from error
     say(1.0, "done")
-    proof = dataclasses.replace(judged.verification, notes=(*renamed, *judged.verification.notes))
+    notes = (*judged.edges.renamed(), *judged.verification.notes)
+    proof = dataclasses.replace(judged.verification, notes=notes)
     return Checked(str(artifact), work.facts(), compress, proof, judged.accuracy)
+
+
+def _renamed(artifact: Path, model: ir.Model, options: Options) -> tuple[str, ...]:
+    """Which of the artifact's tensors were taken for which of the model's, where that may be why it failed."""
+    try:
+        return Edges(open_engine(artifact), model, options).renamed()
+    except HaversackError:
+        return ()
 
 
 def _layers(work: Work, target: str, recipe: Recipe, artifact: Path, options: Options) -> tuple[Layer, ...]:

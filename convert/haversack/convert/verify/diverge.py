@@ -29,7 +29,7 @@ def first_diverging(subject: Subject, edges: Edges, samples: Sequence[Mapping[st
         `first diverging layer: NAME (OP), ...`, or why there is none to name.
     """
     if not subject.layers:
-        return "this recipe keeps no map of its layers on this target, so none can be named"
+        return "which of its layers are the model's is not known, so none can be named"
     try:
         found = diverging(subject, edges, samples)
     except HaversackError as error:

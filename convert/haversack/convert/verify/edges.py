@@ -91,6 +91,15 @@ class Edges:
         self.inputs = _edges("input", list(graph.inputs), engine.inputs, moved_inputs, _input_scale)
         self.outputs = _edges("output", list(graph.outputs), engine.outputs, moved_outputs, output_scale)
 
+    def renamed(self) -> tuple[str, ...]:
+        """What has another name in the artifact than in the model, in words, one sentence each."""
+        return tuple(
+            f"{kind} {edge.name!r} is called {edge.spec.name!r} in the artifact: matched by order and shape."
+            for kind, edges in (("Input", self.inputs), ("Output", self.outputs))
+            for edge in edges
+            if edge.name != edge.spec.name
+        )
+
     def feeds(self, sample: Mapping[str, Array]) -> dict[str, Array]:
         """A sample as the artifact takes it."""
         return {edge.spec.name: edge.enter(sample[edge.name]) for edge in self.inputs}
@@ -123,10 +132,11 @@ def _edges(
     if len(values) != len(specs):
         names = ", ".join(spec.name for spec in specs)
         raise VerificationError(f"the artifact has {len(specs)} {kind}s ({names}), the model {len(values)}")
-    by_name = {spec.name: spec for spec in specs}
+    described = model_specs(values)
+    shapes = [_reordered(wanted.shape, moved.get(wanted.name)) for wanted in described]
     edges = []
-    for position, wanted in enumerate(model_specs(values)):
-        spec = by_name.get(wanted.name, specs[position])
+    matched = _matched([wanted.name for wanted in described], shapes, specs)
+    for position, (wanted, shape, spec) in enumerate(zip(described, shapes, matched, strict=True)):
         scale: float | None = None
         zero_point = 0
         if spec.dtype in ("int8", "uint8") and wanted.dtype == "float32":
@@ -136,14 +146,32 @@ def _edges(
             scale, zero_point = found
             zero_point += 128 if spec.dtype == "uint8" else 0
         permutation = moved.get(wanted.name)
-        shape = wanted.shape if permutation is None else [wanted.shape[axis] for axis in permutation]
         scalar = not shape and tuple(spec.shape) == (1,)
-        if not scalar and not _fits(shape, spec.shape):
+        if not _fits(shape, spec.shape):
             raise VerificationError(
                 f"{kind} {wanted.name} is {list(spec.shape)} in the artifact, {list(shape)} in the model"
             )
         edges.append(Edge(wanted.name, spec, wanted.dtype, permutation, scale, zero_point, scalar))
     return tuple(edges)
+
+
+def _matched(
+    names: Sequence[str], shapes: Sequence[Sequence[int | str]], specs: Sequence[TensorSpec]
+) -> list[TensorSpec]:
+    """The artifact's tensors for the model's: by name; those that other tools named by order, the first that fits."""
+    by_name = {spec.name: spec for spec in specs}
+    left = [spec for spec in specs if spec.name not in names]
+    matched = []
+    for name, shape in zip(names, shapes, strict=True):
+        if name in by_name:
+            matched.append(by_name[name])
+        else:
+            matched.append(left.pop(next((n for n, spec in enumerate(left) if _fits(shape, spec.shape)), 0)))
+    return matched
+
+
+def _reordered(shape: Sequence[int | str], permutation: tuple[int, ...] | None) -> Sequence[int | str]:
+    return shape if permutation is None else [shape[axis] for axis in permutation]
 
 
 def _moved(model: ir.Model, options: Options) -> tuple[Orders, Orders]:
@@ -160,6 +188,8 @@ def _moved(model: ir.Model, options: Options) -> tuple[Orders, Orders]:
 
 
 def _fits(wanted: Sequence[int | str], found: Sequence[int | str]) -> bool:
+    if not wanted and tuple(found) == (1,):  # a scalar, where the artifact's kind has none
+        return True
     if len(wanted) != len(found):
         return False
     return all(a == b for a, b in zip(wanted, found, strict=True) if isinstance(a, int) and isinstance(b, int))

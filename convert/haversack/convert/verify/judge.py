@@ -80,6 +80,7 @@ def judge(
     """
     label = f"{subject.target} {subject.compression}"
     engine = open_engine(subject.path)
+    label += f" ({REFERENCE_EVALUATED})" if engine.emulated else ""
     edges = Edges(engine, subject.model, subject.options)
     outputs = run_all(edges.run, reference.samples, progress, f"running {label}")
     for name, value in reference.source.items():
