@@ -5,6 +5,7 @@
 | `sdk`       | imports coremltools quietly, without the frameworks it looks for        |
 | `lower`     | the driver: node by node, blockers collected                            |
 | `builder`   | constants, precision and names, for the lowerings                       |
+| `attention` | attention in one op, from iOS 18 on                                     |
 | `edges`     | inputs and outputs: names, shapes and types in the package              |
 | `regions`   | the subgraphs of control flow                                           |
 | `stored`    | compressed weights as MIL's `constexpr_*`                               |

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError
 from haversack.convert.hub import attributes, restate
 from haversack.convert.hub.selected_rows import PADDED, Rows, pad_rows
+from haversack.convert.targets.coreml import attention
 from haversack.convert.targets.coreml.builder import MAX_RANK, Builder, NeedsFloat32, Value
 from haversack.convert.targets.coreml.edges import TYPES, Edge, dtype_of, is_static, problem, shape_of
 from haversack.convert.targets.coreml.ops import LOWERINGS
@@ -77,7 +78,7 @@ def lower(model: ir.Model, ios: int, *, half: bool = False, float32_nodes: froze
 
     Args:
         model: Legal hub graph with static shapes; it is not changed.
-        ios: Deployment target: 16, 17 or 18.
+        ios: Deployment target: 15, 16, 17 or 18.
         half: Compute in float16.
         float32_nodes: Names of hub nodes that compute in float32 all the same.
 
@@ -87,7 +88,7 @@ def lower(model: ir.Model, ios: int, *, half: bool = False, float32_nodes: froze
     if unknown := float32_nodes - {str(node.name) for node in model.graph}:
         raise UsageError(f"there is no node {min(unknown)!r} to compute in float32")
     said, blockers = restated(model)
-    padded = pad_rows(said)
+    padded = pad_rows(attention.joined(said, float32_nodes) if ios >= attention.FIRST else said)
     blockers += padded.blockers
     lowered = _Driver(padded.model, ios, half=half, float32_nodes=float32_nodes, rows=padded.outputs).run()
     told = {blocker.node for blocker in blockers}
@@ -257,17 +258,24 @@ class _Driver:
 
     def _lowered(self, node: ir.Node, inputs: tuple[Value | None, ...], given: dict[str, object]) -> Sequence[Any]:
         b = self.b
-        if node.domain not in ("", "ai.onnx"):
+        joined = node.domain == attention.DOMAIN
+        if node.domain not in ("", "ai.onnx") and not joined:
             b.refuse(f"operators of the domain {node.domain!r} are unknown", "replace this node")
         if node.op_type not in OF_BITS and any(value is not None and value.dtype == np.uint32 for value in inputs):
             b.refuse("Core ML cannot tell a large uint32 from a negative int32", "use int32")
         b.emitted = []
+
+        def call() -> Any:
+            if joined:
+                return attention.attention(b, *inputs, **given)  # type: ignore[arg-type]
+            return self.registry.call(b, node.op_type, b.node, inputs, given)
+
         try:
-            result = self.registry.call(b, node.op_type, b.node, inputs, given)
+            result = call()
         except NeedsFloat32:
             b.half, b.emitted = False, []
             self.forced.append(b.node)
-            result = self.registry.call(b, node.op_type, b.node, inputs, given)
+            result = call()
         return result if isinstance(result, (tuple, list)) else (result,)
 
     def _checked(self, expected: Value, result: Any) -> Value:
