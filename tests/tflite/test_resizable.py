@@ -283,7 +283,7 @@ STEPS = {
     "swap": "{o} = Transpose<perm=[1,0,2]>({i})",
     "merge": "{o}_s = Shape({i}) {o}_t = Concat<axis=0>(minus, last) {o}_f = Reshape({i}, {o}_t) "
     "{o} = Reshape({o}_f, {o}_s)",
-    "mean": "{o}_m = ReduceMean<keepdims=1>({i}, one) {o} = Sub({i}, {o}_m)",
+    "mean": "{o}_m = ReduceMean<keepdims=1>({i}, one) {o} = Add({i}, {o}_m)",
     "softmax": "{o} = Softmax<axis=1>({i})",
     "dense": "{o} = MatMul({i}, w)",
     "twice": "{o}_c = Concat<axis=1>({i}, {i}) {o} = Slice({o}_c, one, large, one)",
@@ -296,7 +296,7 @@ STEPS = {
 }
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=4))
 def test_random_graphs(tmp_path: Path, chain: list[str]) -> None:
     body = " ".join(STEPS[step].format(i=f"v{n}", o=f"v{n + 1}") for n, step in enumerate(chain))

@@ -26,7 +26,7 @@ def infer(model: ir.Model) -> ir.Model:
 
     declared = {}
     for value in _computed(model):
-        declared[value] = value.shape
+        value.shape = declared[value] = _without_generated(value.shape)
         producer = value.producer()
         assert producer is not None
         if producer.domain == "" and producer.op_type not in ("Loop", "Scan"):  # of these, `loop_shapes` knows more
@@ -212,4 +212,18 @@ def _one_symbol(shape: ir.Shape | None) -> tuple[str, int] | None:
 def _merged(inferred: ir.Shape | None, declared: ir.Shape | None) -> ir.Shape | None:
     if inferred is None or declared is None or len(inferred) != len(declared):
         return declared if inferred is None else inferred
-    return ir.Shape([d if isinstance(i, ir.SymbolicDim) else i for i, d in zip(inferred, declared, strict=True)])
+    return ir.Shape(
+        [d if isinstance(i, ir.SymbolicDim) and not _unnamed(d) else i for i, d in zip(inferred, declared, strict=True)]
+    )
+
+
+GENERATED = "unk__"
+"""How the names begin that onnx's inference makes up. Each run counts anew, so that one name may mean two sizes."""
+
+
+def _unnamed(dim: int | ir.SymbolicDim) -> bool:
+    return isinstance(dim, ir.SymbolicDim) and (dim.value is None or dim.value.startswith(GENERATED))
+
+
+def _without_generated(shape: ir.Shape | None) -> ir.Shape | None:
+    return None if shape is None else ir.Shape([None if _unnamed(dim) else dim for dim in shape])
