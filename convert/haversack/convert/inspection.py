@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from haversack.convert.compress.recipes import RECIPES
+from haversack.convert.described import Tensor
 from haversack.convert.errors import Blocker, SourceError, UnsupportedError, UsageError
 from haversack.convert.flexible import Size
 from haversack.convert.pipeline import (
@@ -20,7 +21,6 @@ from haversack.convert.report import (
     Inspection,
     Latency,
     Preflight,
-    Tensor,
     Variant,
     Verification,
     decode,

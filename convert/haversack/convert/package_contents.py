@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from haversack.convert.described import Package, PackageLayer, Tensor
 from haversack.convert.publish import size
-from haversack.convert.report import Package, PackageLayer, Tensor
 from haversack.runtimes.digest import path_sha256
 from haversack.runtimes.engines.coreml.evaluate import Evaluator
 from haversack.runtimes.engines.coreml.program import Block, Constant, Feature, Operation, Program, read_package

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from haversack.convert import report
+from haversack.convert import described
 from haversack.convert.compress import Compressed
 from haversack.convert.compress import compress as compress_graph
 from haversack.convert.compress.recipes import Recipe
@@ -184,14 +184,14 @@ class Work:
             self._outputs[recipe.name] = run_all(Evaluator(graph).run, samples, progress, phrase)
         return self._outputs[recipe.name]
 
-    def facts(self) -> report.Model:
+    def facts(self) -> described.Model:
         """What the model is, for a report."""
         graph = self.source.model.graph
         ops: dict[str, int] = {}
         for node in graph.all_nodes():
             ops[node.op_type] = ops.get(node.op_type, 0) + 1
         parameters = sum(v.const_value.size for v in graph.initializers.values() if v.const_value is not None)
-        return report.Model(
+        return described.Model(
             name=self.source.name,
             format=self.source.format,
             sha256=self.source.sha256,
@@ -200,8 +200,8 @@ class Work:
             nodes=sum(ops.values()),
             ops=dict(sorted(ops.items())),
             parameters=int(parameters),
-            inputs=tuple(report.Tensor(s.name, s.dtype, s.shape) for s in model_specs(list(graph.inputs))),
-            outputs=tuple(report.Tensor(s.name, s.dtype, s.shape) for s in model_specs(list(graph.outputs))),
+            inputs=tuple(described.Tensor(s.name, s.dtype, s.shape) for s in model_specs(list(graph.inputs))),
+            outputs=tuple(described.Tensor(s.name, s.dtype, s.shape) for s in model_specs(list(graph.outputs))),
         )
 
     def _is_static(self) -> bool:

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from haversack.convert.cli import options, show
-from haversack.convert.report import Contents, Inspection, Package, Tensor
+from haversack.convert.described import Package, Tensor
+from haversack.convert.report import Contents, Inspection
 
 EXAMPLES = "Examples:  haversack inspect model.onnx --to tflite,coreml,onnx   |   haversack inspect model.mlpackage"
 
