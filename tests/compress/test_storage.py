@@ -100,7 +100,10 @@ def test_int4_has_fifteen_steps_a_channel_or_block(layers, recipe, size) -> None
 
 def test_pruning_takes_the_smallest(layers) -> None:
     half = decoded(compress(layers, Recipe("sparse50")).model)
+    assert np.count_nonzero(half["depthwise"]) == half["depthwise"].size  # sums over 9 weights: all are kept
     for name, array in half.items():
+        if name == "depthwise":
+            continue
         weights = np.abs(WEIGHTS[name])
         assert np.count_nonzero(array) == weights.size - weights.size // 2
         np.testing.assert_array_equal(array[array != 0], WEIGHTS[name][array != 0])
@@ -110,17 +113,15 @@ def test_pruning_takes_the_smallest(layers) -> None:
     assert (np.count_nonzero(runs, axis=-1) == 2).all()
     for recipe in ("sparse50-palette4", "sparse50-int8"):
         both = decoded(compress(layers, Recipe(recipe)).model)
-        assert all((both[name][half[name] == 0] == 0).all() for name in WEIGHTS)
+        assert all((both[name][half[name] == 0] == 0).all() for name in WEIGHTS if name != "depthwise")
 
 
-def test_importance_moves_the_error_to_inputs_that_are_small(layers) -> None:
-    """Half of the input channels are 100 times as large: their weights must be the better ones."""
-    x = RNG.normal(size=(1, 32, 4, 4)).astype(np.float32)
-    x[:, 16:] *= 0.01
-    for recipe in ("palette2", "int4-weights", "sparse50"):
-        plain = decoded(compress(layers, Recipe(recipe)).model)["conv"] - WEIGHTS["conv"]
-        told = decoded(compress(layers, Recipe(recipe), [{"x": x}]).model)["conv"] - WEIGHTS["conv"]
-        assert np.square(told[:, :16]).sum() < np.square(plain[:, :16]).sum(), recipe
+def test_importance_moves_the_error_to_inputs_that_are_small() -> None:
+    values = RNG.normal(size=(64, 32)).astype(np.float32)
+    importance = np.where(np.arange(32) < 16, 1.0, 1e-4)
+    told, plain = cluster.cluster(values, 4, importance), cluster.cluster(values, 4)
+    far = [values - palette[cluster.nearest(values, palette[None])] for palette in (told, plain)]
+    assert np.square(far[0][:, :16]).sum() < np.square(far[1][:, :16]).sum()
 
 
 @settings(max_examples=30, deadline=None)
@@ -132,7 +133,7 @@ def test_clustering_is_optimal_on_small_sets(numbers, count) -> None:
     divisions = (np.split(values, cut) for cut in cuts)
     best = min(sum(float(np.square(part - part.mean()).sum()) for part in parts) for parts in divisions)
     palette = cluster.cluster(values, count)
-    chosen = palette[cluster.nearest(values, palette)]
+    chosen = palette[cluster.nearest(values, palette[None])]
     # Lloyd's runs end in local optima; eight starts leave at most a few per cent on sets as small as these.
     assert np.square(values - chosen).sum() <= best * 1.25 + 1e-3
 
@@ -141,16 +142,18 @@ def test_clustering_is_optimal_on_small_sets(numbers, count) -> None:
 @given(st.integers(0, 2**32 - 1))
 def test_int4_is_never_worse_than_rounding_to_the_largest(seed) -> None:
     weights = np.random.default_rng(seed).standard_t(3, (5, 40)).astype(np.float32)
-    integers, scale = int4.quantize("w", weights)
+    scale = int4.scales("w", weights)[:, None]
+    integers = int4.integers(weights, scale)
     assert np.abs(integers).max() <= 7
     step = np.abs(weights).max(axis=1, keepdims=True) / 7
     plain = np.square(np.rint(weights / step) * step - weights).sum(axis=1)
-    assert (np.square(integers * scale[:, None] - weights).sum(axis=1) <= plain * (1 + 1e-6)).all()
+    assert (np.square(integers * scale - weights).sum(axis=1) <= plain * (1 + 1e-6)).all()
 
 
 def test_a_shorter_last_run_is_left_alone() -> None:
     weights = np.arange(1, 11, dtype=np.float32).reshape(1, 10)
-    np.testing.assert_array_equal(prune.pattern(weights, 2, 4, 1), [[0, 0, 3, 4, 0, 0, 7, 8, 9, 10]])
+    kept = prune.pattern(prune.magnitude(weights), 2, 4, 1)
+    np.testing.assert_array_equal(weights * kept, [[0, 0, 3, 4, 0, 0, 7, 8, 9, 10]])
 
 
 def test_broken_weights_are_refused(layers) -> None:

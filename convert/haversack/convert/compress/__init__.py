@@ -105,12 +105,12 @@ def compress(
 
         made, notes = compress_weights(model, recipe)
     elif base in STORAGES:
-        from haversack.convert.compress.storage import matters, store_weights
+        from haversack.convert.compress.storage import observe, store_weights
 
         source = unpack_weights(model)
-        mattering = matters(source, calibration, progress)
-        made, notes = store_weights(source, recipe, mattering, progress)
-        return Compressed(made, tuple(notes), lambda other: store_weights(unpack_weights(other), recipe, mattering)[0])
+        seen = observe(source, calibration, progress)
+        made, notes = store_weights(source, recipe, seen, progress)
+        return Compressed(made, tuple(notes), lambda other: store_weights(unpack_weights(other), recipe, seen)[0])
     else:
         from haversack.convert.compress.float16 import compress_float16
 

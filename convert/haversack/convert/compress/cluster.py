@@ -55,14 +55,22 @@ def cluster(values: Array, count: int, importance: Array | None = None, *, fixed
     return result
 
 
-def nearest(values: Array, palette: Array) -> Array:
-    """The index, uint8, of the palette's entry that is nearest to each of `values`.
+def nearest(values: Array, tables: Array, groups: Array | None = None) -> Array:
+    """The index, uint8, of the entry that is nearest to each of `values` in its group's palette.
 
     Args:
         values: Float, any shape.
-        palette: Float [entries], ascending, at most 256.
+        tables: Float [groups, entries], each ascending, at most 256 entries.
+        groups: The group of each value, of their shape; None where there is one.
     """
-    return np.searchsorted((palette[1:] + palette[:-1]) / 2, values).astype(np.uint8)
+    middles = (tables[:, 1:] + tables[:, :-1]) / 2
+    if groups is None:
+        return np.searchsorted(middles[0], values).astype(np.uint8)
+    result = np.empty(values.shape, np.uint8)
+    for group in np.unique(groups):
+        own = groups == group
+        result[own] = np.searchsorted(middles[group], values[own])
+    return result
 
 
 def _best(x: Array, weight: Array, count: int) -> Array:

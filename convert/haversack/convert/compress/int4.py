@@ -22,8 +22,8 @@ NARROWEST = 0.4
 CANDIDATES = 31
 
 
-def quantize(name: str, weights: Array, importance: Array | None = None) -> tuple[Array, Array]:
-    """Quantize rows of weights, each by a scale of its own.
+def scales(name: str, weights: Array, importance: Array | None = None) -> Array:
+    """The best scale for each row of weights.
 
     Args:
         name: The weights' name, for messages.
@@ -31,7 +31,7 @@ def quantize(name: str, weights: Array, importance: Array | None = None) -> tupl
         importance: Of each weight's squared error, broadcastable to `weights`; None: all alike.
 
     Returns:
-        int8 [rows, weights of a row] in [-7, 7], and the float32 scales [rows].
+        float32 [rows], above 0.
 
     Raises:
         UsageError: There are NaN or infinite weights.
@@ -44,21 +44,26 @@ def quantize(name: str, weights: Array, importance: Array | None = None) -> tupl
     best, error = widest, np.full(len(weights), np.inf)
     for part in np.linspace(1.0, NARROWEST, CANDIDATES, dtype=np.float32):
         best, error = _better(weights, share, best, error, np.maximum(widest * part, np.float32(MIN_SCALE)))
-    integers = _rounded(weights, best)
-    power = (share * integers * integers).sum(axis=1)
-    fitted = (share * weights * integers).sum(axis=1) / np.where(power > 0, power, 1)
+    steps = integers(weights, best[:, None])
+    power = (share * steps * steps).sum(axis=1)
+    fitted = (share * weights * steps).sum(axis=1) / np.where(power > 0, power, 1)
     refined = np.where(fitted > MIN_SCALE, fitted, best).astype(np.float32)
-    best, _ = _better(weights, share, best, error, refined)
-    return _rounded(weights, best).astype(np.int8), best
+    return _better(weights, share, best, error, refined)[0]
+
+
+def integers(weights: Array, scale: Array) -> Array:
+    """The whole numbers in [-7, 7] that stand for weights, as floats.
+
+    Args:
+        weights: Float, any shape.
+        scale: Broadcastable to it.
+    """
+    rounded: Array = np.clip(np.rint(weights / scale), -LIMIT, LIMIT)
+    return rounded
 
 
 def _better(weights: Array, share: Array, best: Array, error: Array, scale: Array) -> tuple[Array, Array]:
     """Take `scale` for the rows where it leaves less error than `best`."""
-    off = weights - _rounded(weights, scale) * scale[:, None]
+    off = weights - integers(weights, scale[:, None]) * scale[:, None]
     left = (share * off * off).sum(axis=1, dtype=np.float64)
     return np.where(left < error, scale, best), np.minimum(left, error)
-
-
-def _rounded(weights: Array, scale: Array) -> Array:
-    rounded: Array = np.clip(np.rint(weights / scale[:, None]), -LIMIT, LIMIT)
-    return rounded

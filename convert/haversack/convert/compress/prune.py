@@ -2,8 +2,9 @@
 
 By magnitude (Han et al., "Learning both Weights and Connections for Efficient Neural Networks", NeurIPS 2015); where
 calibration data says how large a weight's inputs are, by magnitude times the root of their mean square (Sun et al.,
-"A Simple and Effective Pruning Approach for Large Language Models", ICLR 2024). Unstructured, or n of each m weights
-along the input channels (Mishra et al., "Accelerating Sparse Deep Neural Networks", 2021).
+"A Simple and Effective Pruning Approach for Large Language Models", ICLR 2024); in the layers that `second_order`
+knows, by what is lost once the others have made up for it. Unstructured, or n of each m weights along the input
+channels (Mishra et al., "Accelerating Sparse Deep Neural Networks", 2021).
 """
 
 from __future__ import annotations
@@ -13,40 +14,43 @@ import numpy as np
 from haversack.runtimes.engines import Array
 
 
-def unstructured(weights: Array, share: float, importance: Array | None = None) -> Array:
-    """`weights` with the given share of them zero: those that matter least in the whole tensor.
+def unstructured(salience: Array, share: float) -> Array:
+    """Which weights stay, bool: all but the given share of them, those that matter least in the whole tensor.
 
     Args:
-        weights: Float, any shape.
+        salience: How much each weight matters, any shape.
         share: From 0 to 1; rounded down to whole weights.
-        importance: Mean square of the input that meets each weight, broadcastable to `weights`; None: all alike.
     """
-    size = _salience(weights, importance).reshape(-1)
-    result = weights.copy().reshape(-1)
-    result[np.argsort(size, kind="stable")[: int(share * size.size)]] = 0
-    return result.reshape(weights.shape)
+    size = salience.reshape(-1)
+    kept = np.ones(size.shape, np.bool_)
+    kept[np.argsort(size, kind="stable")[: int(share * size.size)]] = False
+    return kept.reshape(salience.shape)
 
 
-def pattern(weights: Array, zeros: int, among: int, axis: int, importance: Array | None = None) -> Array:
-    """`weights` with `zeros` of each `among` neighbours along `axis` zero; a last, shorter run stays as it is.
+def pattern(salience: Array, zeros: int, among: int, axis: int) -> Array:
+    """Which weights stay, bool: all but `zeros` of each `among` neighbours along `axis`; a last, shorter run stays.
 
     Args:
-        weights: Float, any shape.
+        salience: How much each weight matters, any shape.
         zeros: How many become zero.
         among: Of how many.
         axis: Along which they are neighbours.
-        importance: As for `unstructured`.
     """
-    size = np.moveaxis(_salience(weights, importance), axis, -1)
-    result = np.moveaxis(weights.copy(), axis, -1)
-    whole = result.shape[-1] // among * among
-    runs = (*result.shape[:-1], whole // among, among)
-    ranks = np.argsort(np.argsort(size[..., :whole].reshape(runs), axis=-1, kind="stable"), axis=-1, kind="stable")
-    kept = np.where(ranks < zeros, 0, result[..., :whole].reshape(runs)).reshape(*result.shape[:-1], whole)
-    joined = np.concatenate([kept, result[..., whole:]], axis=-1)
-    return np.ascontiguousarray(np.moveaxis(joined, -1, axis)).astype(weights.dtype)
+    size = np.moveaxis(salience, axis, -1)
+    whole = size.shape[-1] // among * among
+    runs = size[..., :whole].reshape(*size.shape[:-1], whole // among, among)
+    ranks = np.argsort(np.argsort(runs, axis=-1, kind="stable"), axis=-1, kind="stable")
+    kept = np.ones(size.shape, np.bool_)
+    kept[..., :whole] = (ranks >= zeros).reshape(*size.shape[:-1], whole)
+    return np.ascontiguousarray(np.moveaxis(kept, -1, axis))
 
 
-def _salience(weights: Array, importance: Array | None) -> Array:
-    size: Array = np.abs(weights.astype(np.float64))
-    return size if importance is None else size * np.sqrt(np.broadcast_to(importance, weights.shape))
+def magnitude(weights: Array, importance: Array | None = None) -> Array:
+    """How much each weight matters by itself: its square, times the mean square of the input that it meets.
+
+    Args:
+        weights: Float, any shape.
+        importance: That mean square, broadcastable to `weights`; None: all alike.
+    """
+    size: Array = np.square(weights.astype(np.float64))
+    return size if importance is None else size * importance

@@ -6,9 +6,9 @@ small constants weigh little and cost accuracy.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import ml_dtypes
 import numpy as np
@@ -20,11 +20,15 @@ from haversack.convert.compress.editing import Editor
 from haversack.convert.compress.importance import importance
 from haversack.convert.compress.operators import weight_axis, weight_values
 from haversack.convert.compress.recipes import HALF, STORAGES, Recipe, Storage
+from haversack.convert.compress.second_order import BATCHES, Solver, layer_of, moments
 from haversack.convert.errors import UsageError
 from haversack.runtimes.engines import Array
 
 WORTH = 512
 """Bytes that a form must save: the nodes and names that say it are about as large in an artifact."""
+
+FEWEST = 16
+"""An output that sums over fewer weights (a depthwise convolution's) keeps them all: each counts, they are few."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,39 @@ class Axes:
     into: int
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What calibration data says of a model's weights, by initializer; nothing without such data.
+
+    Attributes:
+        importance: How much an error in each weight matters, broadcastable to them.
+        moments: Of what their layer sums over, where the layer is one that `second_order` rounds.
+    """
+
+    importance: Mapping[str, Array] = field(default_factory=dict)
+    moments: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Known:
+    """The part of `Seen` that belongs to one initializer."""
+
+    importance: Array | None = None
+    solver: Solver | None = None
+
+
+NOTHING = Known()
+
+
 def store_weights(
-    model: ir.Model, recipe: Recipe, mattering: Mapping[str, Array], progress: Progress | None = None
+    model: ir.Model, recipe: Recipe, seen: Seen, progress: Progress | None = None
 ) -> tuple[ir.Model, list[str]]:
     """Store the weights of a copy of `model` as the recipe says.
 
     Args:
         model: The float hub graph.
         recipe: Its name is one of `STORAGES`, or that with `-fp16`.
-        mattering: Of the weights, by name, where it is known: what `matters` gives, at whatever sizes.
+        seen: What `observe` found, at whatever sizes of the model.
         progress: Told how far it is.
 
     Returns:
@@ -65,7 +93,9 @@ def store_weights(
     for count, (value, axes) in enumerate(chosen):
         if progress is not None:
             progress(count / len(chosen), f"storing {value.name}")
-        outcome = store(editor, value, axes, storage, mattering.get(str(value.name)))
+        name, layer = str(value.name), layer_of(value)
+        solver = Solver(layer, seen.moments[name]) if layer is not None and name in seen.moments else None
+        outcome = store(editor, value, axes, storage, Known(seen.importance.get(name), solver))
         kept += outcome == "kept"
         coarse += outcome == "coarse"
     notes = []
@@ -77,14 +107,16 @@ def store_weights(
     return copy, notes
 
 
-def matters(
+def observe(
     model: ir.Model, calibration: Iterable[Mapping[str, Array]] | None, progress: Progress | None = None
-) -> dict[str, Array]:
-    """How much an error in each weight matters (`importance`), by initializer; empty without calibration data."""
+) -> Seen:
+    """Run the float hub graph on calibration data, of which the first `BATCHES` batches are taken."""
     if calibration is None:
-        return {}
+        return Seen()
     values = [value for value in weight_values(model.graph) if layout(value) is not None]
-    return importance(model, values, calibration, progress)
+    batches = list(itertools.islice(calibration, BATCHES))
+    layers = [layer for value in values if (layer := layer_of(value)) is not None]
+    return Seen(importance(model, values, batches), moments(model, layers, batches, progress))
 
 
 def layout(value: ir.Value) -> Axes | None:
@@ -104,7 +136,7 @@ def _axes(node: ir.Node, index: int, rank: int) -> Axes | None:
     return Axes(out % rank, into)
 
 
-def store(editor: Editor, value: ir.Value, axes: Axes, storage: Storage, mattering: Array | None = None) -> str:
+def store(editor: Editor, value: ir.Value, axes: Axes, storage: Storage, known: Known = NOTHING) -> str:
     """Store one layer's weights.
 
     Args:
@@ -112,7 +144,7 @@ def store(editor: Editor, value: ir.Value, axes: Axes, storage: Storage, matteri
         value: A float32 initializer.
         axes: How it lies.
         storage: How to store it.
-        mattering: `importance` of its elements, broadcastable to it.
+        known: What is known of it.
 
     Returns:
         `stored`; `coarse` where channels could not be divided into groups or blocks as asked; `kept` where nothing
@@ -133,21 +165,34 @@ def store(editor: Editor, value: ir.Value, axes: Axes, storage: Storage, matteri
     )
     if 4 * array.size - _bytes(array, channels, groups, blocks, storage) < WORTH:
         return "kept"
-    if storage.sparsity is not None:
-        array = prune.unstructured(array, storage.sparsity, mattering)
-    elif storage.pattern is not None:
-        array = prune.pattern(array, *storage.pattern, axes.into, mattering)
+    kept = None
+    if (storage.sparsity or storage.pattern) and array.size // channels >= FEWEST:
+        solver = known.solver
+        salience = prune.magnitude(array, known.importance) if solver is None else solver.salience(array)
+        if storage.pattern is not None:
+            kept = prune.pattern(salience, *storage.pattern, axes.into)
+        else:
+            kept = prune.unstructured(salience, storage.sparsity or 0.0)
+    if kept is not None:
+        array = _rounded(known.solver, array, np.multiply, kept)
     if storage.palette and storage.bits is not None:
-        _palette(editor, value, array, axes.out, 1 << storage.bits, groups, mattering)
+        _palette(editor, value, array, axes.out, 1 << storage.bits, groups, kept, known)
     elif storage.bits == 4:
-        _int4(editor, value, array, axes, storage.block if blocks else None, mattering)
+        _int4(editor, value, array, axes, storage.block if blocks else None, known)
     elif storage.bits == 8:
         made = weights.quantize(str(value.name), array, axes.out)
         forms.integer(editor, value, made.quantized, made.scale, made.axis)
     else:
         value.const_value = ir.Tensor(array, name=value.name)
+    if known.solver is not None:
+        known.solver.apply(editor)
     divided = groups > 1 or not storage.group or channels <= storage.group
     return "stored" if divided and (blocks or not storage.block) else "coarse"
+
+
+def _rounded(solver: Solver | None, array: Array, stored: Callable[..., Array], *parameters: Array) -> Array:
+    """What weights are stored as, each with its own parameters: one by one, or making up for each other's errors."""
+    return stored(array, *parameters) if solver is None else solver.round(array, stored, *parameters)
 
 
 def _bytes(array: Array, channels: int, groups: int, blocks: int, storage: Storage) -> int:
@@ -159,45 +204,63 @@ def _bytes(array: Array, channels: int, groups: int, blocks: int, storage: Stora
 
 
 def _palette(
-    editor: Editor, value: ir.Value, array: Array, axis: int, entries: int, groups: int, mattering: Array | None
+    editor: Editor,
+    value: ir.Value,
+    array: Array,
+    axis: int,
+    entries: int,
+    groups: int,
+    kept: Array | None,
+    known: Known,
 ) -> None:
-    sparse = bool(2 * np.count_nonzero(array) <= array.size)  # pruned: zero must stay zero
-    spread = None if mattering is None else np.broadcast_to(mattering, array.shape)
-    tables, indices = [], []
-    for part, weight in zip(
-        np.split(array, groups, axis),
-        [None] * groups if spread is None else np.split(spread, groups, axis),
-        strict=True,
-    ):
-        table = cluster.cluster(part, entries, weight, fixed_zero=sparse)
-        tables.append(table)
-        indices.append(cluster.nearest(part, table))
-    forms.palette(editor, value, np.concatenate(indices, axis), np.stack(tables), axis)
+    parts = np.split(array, groups, axis)
+    spread = (
+        None if known.importance is None else np.split(np.broadcast_to(known.importance, array.shape), groups, axis)
+    )
+    tables = np.stack(
+        [
+            cluster.cluster(part, entries, None if spread is None else spread[index], fixed_zero=kept is not None)
+            for index, part in enumerate(parts)
+        ]
+    )
+    own = np.concatenate([np.full(part.shape, index) for index, part in enumerate(parts)], axis)
+    pruned = np.ones(array.shape, np.bool_) if kept is None else kept
+
+    def stored(some: Array, group: Array, stays: Array) -> Array:
+        return np.where(stays, tables[group, cluster.nearest(some, tables, group)], np.float32(0))
+
+    final = _rounded(known.solver, array, stored, own, pruned)
+    forms.palette(editor, value, cluster.nearest(final, tables, own), tables, axis)
 
 
 def _int4(
-    editor: Editor, value: ir.Value, array: Array, axes: Axes, block: int | None, mattering: Array | None
+    editor: Editor,
+    value: ir.Value,
+    array: Array,
+    axes: Axes,
+    block: int | None,
+    known: Known,
 ) -> None:
     """One scale an output channel, or one a block of its input channels (all kernel taps of them together)."""
-    into = array.shape[axes.into]
-    size = block or into
+    size = block or array.shape[axes.into]
     others = [i for i in range(array.ndim) if i not in (axes.out, axes.into)]
     order = (axes.out, axes.into, *others)
-    taps = math.prod(array.shape[i] for i in others)
-    channels, blocks = array.shape[axes.out], into // size
+    channels, blocks = array.shape[axes.out], array.shape[axes.into] // size
 
     def rows(whole: Array) -> Array:
-        return whole.transpose(order).reshape(channels * blocks, size * taps)
+        return whole.transpose(order).reshape(channels * blocks, -1)
 
-    weight = None if mattering is None else rows(np.broadcast_to(mattering, array.shape))
-    integers, scale = int4.quantize(str(value.name), rows(array), weight)
-    moved = integers.reshape([array.shape[i] for i in order]).transpose(np.argsort(order))
-    stored = np.ascontiguousarray(moved).astype(ml_dtypes.int4)
+    weight = None if known.importance is None else rows(np.broadcast_to(known.importance, array.shape))
+    scale = int4.scales(str(value.name), rows(array), weight).reshape(channels, blocks)
+    shape = [
+        scale.shape[(axes.out, axes.into).index(i)] if i in (axes.out, axes.into) else 1 for i in range(array.ndim)
+    ]
+    laid = (scale if axes.out < axes.into else scale.T).reshape(shape)
+    step = np.broadcast_to(np.repeat(laid, size, axes.into), array.shape)
+    final = _rounded(known.solver, array, lambda some, of: int4.integers(some, of) * of, step)
+    stored = int4.integers(final, step).astype(ml_dtypes.int4)
     if block is None:
-        forms.integer(editor, value, stored, scale, axes.out)
+        forms.integer(editor, value, stored, scale[:, 0], axes.out)
         return
-    shape = [blocks if i == axes.into else size for i, size in enumerate(array.shape)]
-    ones = [size if i in (axes.out, axes.into) else 1 for i, size in enumerate(shape)]
-    matrix = scale.reshape(channels, blocks)
-    matrix = (matrix if axes.out < axes.into else matrix.T).reshape(ones)
-    forms.integer(editor, value, stored, np.ascontiguousarray(np.broadcast_to(matrix, shape)), axes.into, block)
+    repeated = [blocks if i == axes.into else length for i, length in enumerate(array.shape)]
+    forms.integer(editor, value, stored, np.ascontiguousarray(np.broadcast_to(laid, repeated)), axes.into, block)
