@@ -36,6 +36,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import types
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -154,6 +155,7 @@ class Conformance:
     current: Outcome | None = None
     judge: Callable[[Any, Any, float, float], None] | None = None
 
+    @pytest.hookimpl(trylast=True)  # after pytest's own -k
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep the tests of the shard and precision asked for that have no result yet."""
         done = self.record.read() if self.record else {}
@@ -170,7 +172,6 @@ class Conformance:
         kept.sort(key=lambda item: zlib.crc32(item.name.encode()))  # a run stopped halfway is a random half
         number, count = self.worker
         items[:] = [item for item in kept[number - 1 :: count] if item.nodeid not in done]
-        # coremltools collects garbage in every conversion: without this, that costs ten times the conversion.
         gc.collect()
         gc.freeze()
 
@@ -204,10 +205,13 @@ class Conformance:
 
 def install(plugin: Conformance) -> None:
     """Let coremltools' tests believe in Core ML, and lead its calls to the evaluator."""
+    from coremltools.converters import _converters_entry as entry
     from coremltools.converters.mil import testing_utils
     from coremltools.models import utils
     from coremltools.models.model import MLModel
 
+    # It collects garbage in every conversion, which costs ten times the conversion among 38,000 tests.
+    entry.gc = types.SimpleNamespace(collect=lambda: 0)
     utils._macos_version = lambda: (15, 2)  # the first that has all of iOS 18 right, as the tests say
     testing_utils._IS_MACOS = True
 
@@ -266,17 +270,17 @@ def _judge(
 def _has_float16(evaluator: Evaluator) -> bool:
     """Say whether any value of the program, constants included, is float16."""
 
-    def types(operations: tuple[Operation, ...]) -> Iterator[str]:
+    def dtypes(operations: tuple[Operation, ...]) -> Iterator[str]:
         for operation in operations:
             yield from (output.type.dtype for output in operation.outputs)
             yield from (constant.type.dtype for constant in operation.attributes.values())
             for bound in operation.inputs.values():
                 yield from (value.type.dtype for value in bound if not isinstance(value, str))
             for block in operation.blocks:
-                yield from types(block.operations)
+                yield from dtypes(block.operations)
 
     inputs = (item.type.dtype for item in evaluator.function.inputs)
-    return "float16" in inputs or "float16" in types(evaluator.function.block.operations)
+    return "float16" in inputs or "float16" in dtypes(evaluator.function.block.operations)
 
 
 def _feeds(evaluator: Evaluator, data: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -8,24 +8,34 @@ import numpy as np
 
 from haversack.runtimes.engines import Array
 from haversack.runtimes.engines.coreml.ops.activation import softmax
-from haversack.runtimes.engines.coreml.registry import Arrays, op
+from haversack.runtimes.engines.coreml.registry import Arrays, Context, op
 
 
 @op("linear")
-def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
-    """Return x times the transposed weight [D_out, D_in], plus bias [D_out]."""
+def linear(context: Context, x: Array, weight: Array, bias: Array | None = None) -> Any:
+    """Return x times the transposed weight [D_out, D_in], plus bias [D_out]; in the dtype of x, see `matmul`."""
     result = np.matmul(x, weight.T)
-    return result if bias is None else result + bias
+    return _declared(result if bias is None else result + bias, context)
 
 
 @op("matmul")
-def matmul(x: Array, y: Array, transpose_x: bool = False, transpose_y: bool = False) -> Any:
-    """Return the product of the last two dimensions, the others broadcast; 1-D operands are promoted as in NumPy."""
+def matmul(context: Context, x: Array, y: Array, transpose_x: bool = False, transpose_y: bool = False) -> Any:
+    """Return the product of the last two dimensions, the others broadcast; 1-D operands are promoted as in NumPy.
+
+    Since iOS 17 a constant operand may have another dtype. The result has that of the other one; from float to integer
+    it is truncated, as `cast` does.
+    """
     if transpose_x and x.ndim > 1:
         x = x.swapaxes(-1, -2)
     if transpose_y and y.ndim > 1:
         y = y.swapaxes(-1, -2)
-    return np.matmul(x, y)
+    return _declared(np.matmul(x, y), context)
+
+
+def _declared(result: Array, context: Context) -> Array:
+    """Give floats as integers where an operation that mixes both declares that."""
+    storage = context.outputs[0].storage
+    return result.astype(storage) if result.dtype.kind == "f" and np.dtype(storage).kind in "iu" else result
 
 
 @op("einsum")
