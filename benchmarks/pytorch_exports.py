@@ -2,6 +2,7 @@
 
     python -m benchmarks.pytorch_exports                 all of them, static and with a dynamic batch: a few minutes
     python -m benchmarks.pytorch_exports --network ViT --static
+    python -m benchmarks.pytorch_exports --write docs/results.md
 
 A row is one export: the nodes of the file and of the hub graph, the operators and TRANSPOSEs of the `.tflite`, its
 bytes beside the file's, the error of a verified conversion (relative, the worst output), the spread (the first output's
@@ -24,6 +25,7 @@ from types import ModuleType
 import numpy as np
 
 from benchmarks.latency import interleaved
+from benchmarks.marks import write_between_marks
 from haversack.convert import convert
 from haversack.convert.hub.shapes import bind_batch
 from haversack.convert.sources import read
@@ -89,19 +91,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=list(networks.NETWORKS), action="append")
     parser.add_argument("--static", action="store_true", help="static shapes only")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between its marks in FILE")
     asked = parser.parse_args()
-    print(
+    lines = [
         "| network | exporter | nodes | hub nodes | TFLite operators | TRANSPOSE | bytes TFLite / ONNX | error "
-        "| spread | latency / onnxruntime (5–95 %) | CPU s |"
-    )
-    print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+        "| spread | latency / onnxruntime (5–95 %) | CPU s |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    print(*lines, sep="\n")
     with tempfile.TemporaryDirectory() as folder:
         for number, name in enumerate(asked.network or networks.NETWORKS):
             for exporter in exports.EXPORTERS:
                 for batch in (False,) if asked.static else (False, True):
                     source = Path(folder) / f"{number}-{exporter}{'-batch' * batch}.onnx"
                     exports.export(networks, name, source, exporter, batch=batch)
-                    print(row(networks, source, name, exporter + ", dynamic" * batch), flush=True)
+                    lines.append(row(networks, source, name, exporter + ", dynamic" * batch))
+                    print(lines[-1], flush=True)
+    if asked.write:
+        write_between_marks(asked.write, "\n".join(lines) + "\n", "pytorch-exports")
 
 
 if __name__ == "__main__":
