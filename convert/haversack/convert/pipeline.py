@@ -18,6 +18,7 @@ from haversack.convert.compress.recipes import RECIPES, RangeRule, Recipe, Weigh
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError, VerificationError
 from haversack.convert.flexible import Size
 from haversack.convert.hub.shapes import symbols
+from haversack.convert.image_inputs import images_of
 from haversack.convert.names import default_output, target_of
 from haversack.convert.packed import Made
 from haversack.convert.publish import check_output, private_folder, publish, size
@@ -54,6 +55,7 @@ def convert(
     io_dtype: Literal["float32", "int8"] = "float32",
     deployment_target: str | None = None,
     dims: Mapping[str, Size] | None = None,
+    image_inputs: Sequence[str] = (),
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
     verify: bool = True,
@@ -76,6 +78,8 @@ def convert(
         deployment_target: The oldest system a Core ML package must run on.
         dims: Sizes of symbolic dimensions to fix, by name, such as `{"batch": 1}`; for Core ML also several, as the
             text `1..8` or `16,32,64`.
+        image_inputs: Inputs that a Core ML package takes as images: `NAME`, then as `preprocess` makes them of pixels,
+            or `NAME=rgb,scale=0.0078,bias=-1`.
         ranges: How int8 chooses an activation's range.
         weights: One scale a channel, one a tensor, or what measures better.
         verify: Execute the artifact and compare; otherwise the result says `verified: false`.
@@ -101,8 +105,8 @@ def convert(
         return isolated.convert(
             source_path, output=path, force=force, progress=progress, to=target_name, compress=compress,
             calibration=calibration, preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype,
-            deployment_target=deployment_target, dims=dict(dims or {}), ranges=ranges, weights=weights, verify=verify,
-            inputs=inputs,
+            deployment_target=deployment_target, dims=dict(dims or {}), image_inputs=list(image_inputs), ranges=ranges,
+            weights=weights, verify=verify, inputs=inputs,
         )  # fmt: skip
     say = progress or silent
     check_output(path, force=force)
@@ -117,6 +121,11 @@ def convert(
         name, sizes = next(iter(work.flexible.items()))
         takes = "leaves dimensions free that are not fixed" if target_name in RESIZABLE_TARGETS else "keeps the model's"
         raise UsageError(f"--dim {name}={sizes}: several sizes are for coreml; {target_name} {takes}, leave it out")
+    work.images = images_of(image_inputs, work.preprocess, work.bound)
+    if image_inputs and (target_name != "coreml" or work.flexible):
+        why = "several sizes of --dim and images" if target_name == "coreml" else f"{target_name} and images"
+        raise UsageError(f"--image-input {image_inputs[0]}: {why} do not go together; image inputs are Core ML's")
+    options = dataclasses.replace(options, images=work.images)
     target = open_target(target_name)
     check_recipe(target, compress, work, options)
     calibrating = work.open(calibration)

@@ -18,6 +18,7 @@ from haversack.convert.errors import UsageError
 from haversack.convert.flexible import Flexible, Size, parsed, points
 from haversack.convert.hub import OPSET
 from haversack.convert.hub.shapes import bind, bind_batch, symbols
+from haversack.convert.image_inputs import Image
 from haversack.convert.publish import size
 from haversack.convert.resizing import Resizing, sizes_of
 from haversack.convert.sources import Source, read
@@ -48,6 +49,7 @@ class Work:
         calibration: Opened calibration data.
         sizes: Sizes of the symbolic dimensions: the default ones, and others that the model takes.
         flexible: Dimensions for which several sizes were asked.
+        images: Inputs that an artifact takes as images: made-up ones are of whole pixels.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Work:
     calibration: Dataset | None = None
     sizes: tuple[dict[str, int], tuple[dict[str, int], ...]] | None = None
     flexible: Mapping[str, Flexible] = field(default_factory=dict)
+    images: Mapping[str, Image] = field(default_factory=dict)
     _sized: ir.Model | None = None
     _compressed: dict[tuple[str, bool], Compressed] = field(default_factory=dict)
     _outputs: dict[str, dict[str, Array]] = field(default_factory=dict)
@@ -154,7 +157,7 @@ class Work:
 
     def made_up(self, count: int) -> Dataset:
         """Seeded synthetic inputs."""
-        return synthetic(model_specs(list(self.sized.graph.inputs)), count, SEED)
+        return synthetic(model_specs(list(self.sized.graph.inputs)), count, SEED, self.images)
 
     def compressed(self, recipe: Recipe, *, static: bool, progress: Progress | None = None) -> Compressed:
         """The hub graph after `recipe`, each made once: with static shapes, or with the source's own."""

@@ -57,6 +57,15 @@ Dims = Annotated[
         "May be repeated.",
     ),
 ]
+ImageInputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--image-input",
+        metavar="NAME",
+        help="Core ML: take this input as an image, prepared as --preprocess says, or as NAME=rgb,scale=0.0078,bias=-1 "
+        "does. May be repeated.",
+    ),
+]
 NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Do not execute the result; it is then marked verified: false.")
 ]

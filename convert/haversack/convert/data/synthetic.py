@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +13,14 @@ from haversack.convert.data.dataset import update_with_arrays
 from haversack.convert.errors import DataError
 from haversack.runtimes.engines import Array, TensorSpec
 
+if TYPE_CHECKING:
+    from haversack.convert.image_inputs import Image
 
-def synthetic(inputs: Sequence[TensorSpec], count: int, seed: int) -> ArrayDataset:
-    """Make `count` samples: floats are standard normal, integers 0 or 1, booleans either.
+
+def synthetic(
+    inputs: Sequence[TensorSpec], count: int, seed: int, images: Mapping[str, Image] | None = None
+) -> ArrayDataset:
+    """Make `count` samples: floats are standard normal, integers 0 or 1, booleans either, `images` random pixels.
 
     Integers stay that small because they are often indices, and every table has two rows. The leading dimension may
     be symbolic; others must be sizes.
@@ -35,7 +41,11 @@ def synthetic(inputs: Sequence[TensorSpec], count: int, seed: int) -> ArrayDatas
         first = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else 1
         rest = [int(size) for size in spec.shape[1:]]
         shape = (count * first, *rest) if spec.shape else (count,)
-        arrays[spec.name] = _values(rng, spec, shape)
+        image = (images or {}).get(spec.name)
+        if image is None:
+            arrays[spec.name] = _values(rng, spec, shape)
+        else:
+            arrays[spec.name] = np.concatenate([image.made_up((1, *rest), rng) for _ in range(count)])
     digest = hashlib.sha256()
     update_with_arrays(digest, arrays)
     return ArrayDataset(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -13,6 +14,7 @@ from haversack.convert.errors import Blocker, UsageError
 from haversack.convert.report import Moved, Transposed
 
 if TYPE_CHECKING:
+    from haversack.convert.image_inputs import Image
     from haversack.convert.resizing import Resizing
 
 
@@ -27,6 +29,7 @@ class Options:
         float32_nodes: Names of hub nodes that compute in float32 in a float16 Core ML package (`fp16`): those that
             verification found to overflow or to lose the result.
         resizing: Other sizes of a model with symbolic dimensions; None where all are fixed.
+        images: Inputs that a Core ML package takes as images, by name.
         ort_format: Also write the `.ort` flatbuffer and its operator config beside the `.onnx` (target `onnx`).
     """
 
@@ -35,6 +38,7 @@ class Options:
     deployment_target: str | None = None
     float32_nodes: frozenset[str] = frozenset()
     resizing: Resizing | None = None
+    images: Mapping[str, Image] = field(default_factory=dict)
     ort_format: bool = True
 
 

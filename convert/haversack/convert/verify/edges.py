@@ -7,6 +7,7 @@ into what the artifact takes and its results back, so that all comparisons are m
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.errors import VerificationError
+from haversack.convert.image_inputs import Image
 from haversack.convert.targets import Options
 from haversack.runtimes.engines import Array, Engine, TensorSpec
 
@@ -32,6 +34,7 @@ class Edge:
         permutation: `artifact_array = model_array.transpose(permutation)`; None for the same order.
         scale: Of a float32 value that the artifact holds as integers; None where it does not.
         zero_point: Likewise.
+        image: What pixels become the model's input by, where the artifact takes an image.
         scalar: Whether the model's scalar is one axis of one element in the artifact (Core ML has no other).
     """
 
@@ -42,9 +45,12 @@ class Edge:
     scale: float | None = None
     zero_point: int = 0
     scalar: bool = False
+    image: Image | None = None
 
     def enter(self, value: Array) -> Array:
         """The model's input as the artifact takes it."""
+        if self.image is not None:
+            return np.ascontiguousarray(self.image.pixels(value), dtype=self.spec.dtype)
         if self.permutation is not None:
             value = value.transpose(self.permutation)
         if self.scale is not None:
@@ -88,7 +94,10 @@ class Edges:
         graph = model.graph
         self.graph_outputs = tuple(graph.outputs)
         moved_inputs, moved_outputs = _moved(model, options)
-        self.inputs = _edges("input", list(graph.inputs), engine.inputs, moved_inputs, _input_scale)
+        images = options.images
+        moved_inputs = {**moved_inputs, **{n: image.permutation for n, image in images.items() if image.permutation}}
+        inputs = _edges("input", list(graph.inputs), engine.inputs, moved_inputs, _input_scale)
+        self.inputs = tuple(dataclasses.replace(edge, image=images.get(edge.name)) for edge in inputs)
         self.outputs = _edges("output", list(graph.outputs), engine.outputs, moved_outputs, output_scale)
 
     def renamed(self) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ def _lowered(model: ir.Model, recipe: str, ios: int, options: Options) -> Lowere
     half, float32_nodes = recipe.endswith("fp16"), options.float32_nodes
     if options.resizing is not None:
         return lower_flexible(options.resizing, ios, half=half, float32_nodes=float32_nodes)
-    return lower(model, ios, half=half, float32_nodes=float32_nodes)
+    return lower(model, ios, half=half, float32_nodes=float32_nodes, images=options.images)
 
 
 def _ios(model: ir.Model, recipe: str, options: Options) -> int:

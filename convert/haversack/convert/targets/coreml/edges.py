@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from haversack.convert.image_inputs import Image, described
 from haversack.convert.targets.coreml.builder import MAX_RANK, Builder, Value, Var
 from haversack.convert.targets.coreml.names import identifier
 
@@ -60,6 +61,7 @@ class Edge:
         value: The hub's input or output; `problem` has nothing against it.
         what: `input` or `output`.
         taken: Identifiers in use; the new one is added.
+        image: What an image becomes this input by; None for a tensor.
 
     Attributes:
         name: Its name in the package.
@@ -67,8 +69,8 @@ class Edge:
         shape: Its shape there.
     """
 
-    def __init__(self, b: Builder, value: ir.Value, what: str, taken: set[str]):
-        self.value = value
+    def __init__(self, b: Builder, value: ir.Value, what: str, taken: set[str], image: Image | None = None):
+        self.value, self.image = value, image
         hub_name, dtype = str(value.name), dtype_of(value)
         self.name = identifier(hub_name, taken)
         if self.name != hub_name:
@@ -81,6 +83,10 @@ class Edge:
             called = {"fp32": "float32"}.get(self.kind, self.kind)
             b.note(f"{what} {hub_name!r} is {called} in the package: Core ML has no {dtype} inputs and outputs.")
         self.shape = shape_of(value) or (1,)
+        if image is not None:
+            self.shape = tuple(self.shape[axis] for axis in image.permutation or range(len(self.shape)))
+            for sentence in described({hub_name: image}):
+                b.note(sentence)
         if not shape_of(value):
             b.note(f"{what} {hub_name!r} has the shape [1] in the package: Core ML has no scalar inputs and outputs.")
 
@@ -88,9 +94,23 @@ class Edge:
         """The input as a parameter of the program."""
         return b.mil.placeholder(shape=list(self.shape), dtype=getattr(b.types, self.kind), name=self.name)
 
+    def image_type(self, b: Builder) -> Any:
+        """An image input as coremltools describes it in the package; the program scales it."""
+        assert self.image is not None
+        layout = getattr(b.coremltools.colorlayout, self.image.color.upper())
+        return b.coremltools.ImageType(name=self.name, shape=self.shape, color_layout=layout, channel_first=True)
+
     def read(self, b: Builder, var: Var) -> Value:
         """The hub value that an input holds."""
         dtype, shape = dtype_of(self.value), shape_of(self.value)
+        if self.image is not None:  # in float32: 255 levels times a scale keep too few bits in float16
+            scale, bias = self.image.numbers()
+            if (scale != 1).any():
+                var = b.raw("mul", x=var, y=b.constant(scale, exact=True))
+            if bias.any():
+                var = b.raw("add", x=var, y=b.constant(bias, exact=True))
+            if self.image.permutation is not None:
+                var = b.mil.transpose(x=var, perm=b.constant(np.argsort(self.image.permutation)))
         if dtype == np.bool_:
             var = b.cast(var, "bool")
         if not shape:

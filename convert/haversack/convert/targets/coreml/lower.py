@@ -17,6 +17,7 @@ import onnx_ir as ir
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError
 from haversack.convert.hub import attributes, restate
 from haversack.convert.hub.selected_rows import PADDED, Rows, pad_rows
+from haversack.convert.image_inputs import Image
 from haversack.convert.targets.coreml import attention
 from haversack.convert.targets.coreml.builder import MAX_RANK, Builder, NeedsFloat32, Value
 from haversack.convert.targets.coreml.edges import TYPES, Edge, dtype_of, is_static, problem, shape_of
@@ -73,7 +74,14 @@ class Lowered:
     blockers: list[Blocker] = field(default_factory=list)
 
 
-def lower(model: ir.Model, ios: int, *, half: bool = False, float32_nodes: frozenset[str] = frozenset()) -> Lowered:
+def lower(
+    model: ir.Model,
+    ios: int,
+    *,
+    half: bool = False,
+    float32_nodes: frozenset[str] = frozenset(),
+    images: Mapping[str, Image] | None = None,
+) -> Lowered:
     """Lower a static hub graph.
 
     Args:
@@ -81,6 +89,7 @@ def lower(model: ir.Model, ios: int, *, half: bool = False, float32_nodes: froze
         ios: Deployment target: 15, 16, 17 or 18.
         half: Compute in float16.
         float32_nodes: Names of hub nodes that compute in float32 all the same.
+        images: Inputs that are images in the package, by name.
 
     Raises:
         UsageError: One of them is not in the graph.
@@ -90,7 +99,9 @@ def lower(model: ir.Model, ios: int, *, half: bool = False, float32_nodes: froze
     said, blockers = restated(model)
     padded = pad_rows(attention.joined(said, float32_nodes) if ios >= attention.FIRST else said)
     blockers += padded.blockers
-    lowered = _Driver(padded.model, ios, half=half, float32_nodes=float32_nodes, rows=padded.outputs).run()
+    lowered = _Driver(
+        padded.model, ios, half=half, float32_nodes=float32_nodes, rows=padded.outputs, images=images
+    ).run()
     told = {blocker.node for blocker in blockers}
     lowered.blockers = [*blockers, *(blocker for blocker in lowered.blockers if blocker.node not in told)]
     return lowered
@@ -118,11 +129,13 @@ class _Driver:
         half: bool,
         float32_nodes: frozenset[str],
         rows: Mapping[ir.Value, Rows] | None = None,
+        images: Mapping[str, Image] | None = None,
     ):
         self.graph = model.graph
         self.half = half
         self.float32_nodes = float32_nodes
         self.rows = rows or {}
+        self.images = images or {}
         self.b = Builder(ios, half=half)
         self.registry = LOWERINGS.load()
         self.values: dict[str, Value] = {}
@@ -162,6 +175,8 @@ class _Driver:
                 self._outputs(function)
         self.result.notes, self.result.origins = (*self._notes(), *self.b.notes), self.b.origins
         if not self.result.blockers:
+            types = (edge.image_type(self.b) for edge in given.values() if edge is not None and edge.image is not None)
+            function.set_input_types(tuple(types))
             self.result.program = Program()
             self.result.program.add_function("main", function)
         return self.result
@@ -172,7 +187,7 @@ class _Driver:
         """An input or output; None, and a blocker, where Core ML cannot have it."""
         reason = problem(value)
         if reason is None:
-            return Edge(self.b, value, what, self.taken)
+            return Edge(self.b, value, what, self.taken, self.images.get(_name(value)) if what == "input" else None)
         self.result.blockers.append(Blocker(_name(value), what, *reason))
         return None
 
@@ -191,6 +206,11 @@ class _Driver:
                 made.append(edge.write(self.b, held, self.taken))
             except UnsupportedError as error:  # a constant that Core ML cannot hold
                 self.result.blockers += error.blockers
+        if selected := [repr(_name(_shown(value))) for value in self.rows]:
+            self.b.note(
+                f"{', '.join(selected)}: as many rows as are selected in a run. Whether Core ML gives an array without "
+                "rows is not known off Apple."
+            )
         if not self.result.blockers:
             function.set_outputs(made)
 
