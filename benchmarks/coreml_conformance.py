@@ -333,7 +333,7 @@ def report(outcomes: Iterable[Outcome], failures: int) -> tuple[dict[str, Any], 
             else:
                 count[f"not called, {outcome.result}"] += 1
         if outcome.called and outcome.result != "passed":
-            known = REASONS.get((outcome.group.split("/")[1], outcome.name.split("[")[0]))
+            known = REASONS.get((outcome.group, outcome.name.split("[")[0]))
             bad.append(replace(outcome, reason=known or outcome.reason or "unexplained"))
             for key in ("total", f"total {outcome.precision}"):
                 groups[key]["unexplained"] += bad[-1].reason == "unexplained"
