@@ -14,6 +14,9 @@
 | `fp32` of a    | the model as read  | each layer, fed the model's own inputs, <= 1 LSB (<= 2 table and mean ops);  |
 | quantized file |                    | top-1 agreement >= 99 %                                                      |
 
+Where NonMaxSuppression selects an output's rows, a row that is selected otherwise counts as a changed prediction of
+`fp16`, and the others are compared with their counterparts (`selection.py`).
+
 Relative error is `max abs difference / max(max abs reference, 1e-6)`.
 
 Where the numbers come from. 1e-4: float32 has 2^-24 = 6e-8 of rounding an operation; sums of a few thousand terms in

@@ -24,6 +24,7 @@ from haversack.convert.verify.edges import Edges
 from haversack.convert.verify.execute import Progress, run_all
 from haversack.convert.verify.judge import Judged, Subject, judge
 from haversack.convert.verify.reference import Reference
+from haversack.convert.verify.selection import paired
 from haversack.runtimes.engines import Array, open_engine
 
 PROBES = 16
@@ -65,18 +66,17 @@ def repair(
     probe = sought
     if all(value.shape is not None and value.shape.is_static() for value in subject.model.graph.outputs):
         probe = _worst(sought, _sample_errors(sought, _outputs(subject, sought), peaks), PROBES)
-    errors = []
+    harms = []
     for index, group in enumerate(groups):
         if progress is not None:
             progress(0.6 * index / len(groups), "measuring which layers need float32")
         attempt, _ = _write(target, subject, everything - frozenset(group))
-        errors.append(_sample_errors(probe, _outputs(attempt, probe), peaks).max())
-    ranked = [groups[index] for index in np.argsort(-np.array(errors), kind="stable")]
+        harms.append(_harm(attempt, probe, peaks)[0])
+    ranked = [groups[index] for index in np.argsort(-np.array(harms), kind="stable")]
     for step, kept in enumerate(_doubling(len(ranked))):
         nodes = frozenset(name for group in ranked[:kept] for name in group)
         attempt, written = _write(target, subject, nodes)
-        limit = subject.contract.max_relative
-        if limit is not None and not _sample_errors(probe, _outputs(attempt, probe), peaks).max() <= limit:
+        if not _harm(attempt, probe, peaks)[1]:
             continue
         try:
             judged = judge(attempt, reference, compressed, None if progress is None else _part(progress, step))
@@ -110,6 +110,17 @@ def _write(target: Target, subject: Subject, nodes: frozenset[str]) -> tuple[Sub
 def _outputs(subject: Subject, reference: Reference) -> dict[str, Array]:
     edges = Edges(open_engine(subject.path), subject.model, subject.options)
     return run_all(edges.run, reference.samples)
+
+
+def _harm(subject: Subject, reference: Reference, peaks: Mapping[str, float]) -> tuple[float, bool]:
+    """How far an artifact is from the reference, and whether that is within its contract.
+
+    The largest relative error, and 1 more, beyond any tolerance, for each selected row that has no counterpart.
+    """
+    rows = paired(subject.model, reference.source, _outputs(subject, reference), subject.contract)
+    error = float(_sample_errors(dataclasses.replace(reference, source=rows.source), rows.outputs, peaks).max())
+    limit = subject.contract.max_relative
+    return error + rows.alone, not rows.failure and (limit is None or error <= limit)
 
 
 def _sample_errors(reference: Reference, outputs: dict[str, Array], peaks: Mapping[str, float]) -> Array:

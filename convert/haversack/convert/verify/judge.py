@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from haversack.convert.verify.edges import Edges
 from haversack.convert.verify.execute import Progress, Samples, run_all
 from haversack.convert.verify.information import before_squashing
 from haversack.convert.verify.reference import Reference
+from haversack.convert.verify.selection import paired
 from haversack.runtimes.engines import Array, Engine, open_engine
 
 LAYER_SAMPLES = 4
@@ -55,7 +57,7 @@ class Judged:
         verification: The numbers.
         accuracy: On labelled samples; None without labels or class scores.
         edges: The artifact, still open.
-        outputs: What it gave, joined over all samples.
+        outputs: What it gave, joined over all samples; rows of a selection that have no counterpart are left out.
     """
 
     verification: Verification
@@ -83,6 +85,10 @@ def judge(
     label += f" ({REFERENCE_EVALUATED})" if engine.emulated else ""
     edges = Edges(engine, subject.model, subject.options)
     outputs = run_all(edges.run, reference.samples, progress, f"running {label}")
+    rows = paired(subject.model, reference.source, outputs, subject.contract)
+    if rows.failure:
+        raise VerificationError(f"{label}: {rows.failure}, over {len(reference.samples)} samples")
+    reference, outputs = dataclasses.replace(reference, source=rows.source), rows.outputs
     for name, value in reference.source.items():
         if outputs[name].size != value.size:
             raise VerificationError(
@@ -140,7 +146,7 @@ def judge(
         ),
         layers=len(judged),
         worst_layer=max(judged, key=lambda layer: layer.error / layer.limit) if judged else None,
-        notes=notes,
+        notes=(*rows.notes, *notes),
     )
     return Judged(verification, measured, edges, outputs)
 

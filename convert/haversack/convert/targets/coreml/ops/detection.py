@@ -66,10 +66,6 @@ def non_max_suppression(
 
 def first_rows(b: Builder, x: Value, axis: int, count: Value) -> Value:
     """The first `count` places of `x` along `axis`: a size that only a run knows."""
-    b.note(
-        f"{b.node!r} has as many rows as are selected in a run. Whether Core ML gives an array of none is not known "
-        "off Apple."
-    )
     ends = [count if place == axis else b.constant([size]) for place, size in enumerate(x.shape)]
     kept = [place != axis for place in range(x.rank)]
     var = b.op(
