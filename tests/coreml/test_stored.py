@@ -14,6 +14,7 @@ from haversack.convert.compress.recipes import STORAGES, Recipe
 from haversack.convert.hub.evaluate import Evaluator
 from haversack.convert.targets import Options
 from haversack.convert.targets.coreml import TARGET, sdk
+from haversack.runtimes.engines import open_engine
 
 RNG = np.random.default_rng(9)
 X = {"x": RNG.normal(size=(1, 32, 4, 4)).astype(np.float32)}
@@ -137,3 +138,33 @@ def test_constants_that_are_no_palette_are_gathered_at_conversion(bench, ops_of)
     nodes = [make_node("Gather", ["table", "rows"], ["some"], axis=0), make_node("Add", ["x", "some"], ["y"])]
     written = bench.agree(nodes, {"x": np.ones((3, 300), np.float32)}, constants=constants, tolerance=0)
     assert ops_of(written.path) == ["add"]
+
+
+@pytest.mark.parametrize("recipe", ["palette4-fp16", "int8-weights-fp16", "int4-block32-fp16", "sparse50-fp16"])
+@pytest.mark.parametrize("named", ["layer", "weights", "none"])
+def test_weights_have_the_precision_of_their_layer(model, tmp_path, recipe, named) -> None:
+    """MIL takes no cast between compressed weights and their layer, whichever of the two is said to be in float32."""
+    made = compress(model, Recipe(recipe)).model
+    layer = next(node for node in made.graph if node.op_type == "Conv")
+    producer = layer.inputs[1].producer()
+    nodes = {"layer": {layer.name}, "weights": {producer.name} if producer else set(), "none": set()}[named]
+    options = Options(float32_nodes=frozenset(nodes))
+    written = TARGET.write(made, recipe, tmp_path / "m.mlpackage", options)
+    (found,) = open_engine(written.path).run(X).values()
+    wanted = Evaluator(made).run(X)["y"]
+    # float16 rounds each of three layers' inputs, weights and outputs, sums of up to 512 products: 2^-11 each, which
+    # add up like random numbers to a few times that of the largest output.
+    assert np.abs(found - wanted).max() <= 8 * 2.0**-11 * np.abs(wanted).max()
+    assert np.abs(found - wanted).max() > 1e-6 * np.abs(wanted).max()  # not float32 throughout
+
+
+def test_scales_that_float16_cannot_hold_keep_their_layer_in_float32(build, tmp_path) -> None:
+    small = (WEIGHTS["dense"] * 1e-7).astype(np.float32)
+    nodes = [make_node("Gemm", ["x", "dense"], ["y"], transB=1)]
+    x = {"x": RNG.normal(size=(1, 512)).astype(np.float32)}
+    for recipe in ("int8-weights-fp16", "palette4-fp16", "int4-weights-fp16"):
+        made = compress(ir.from_proto(build(nodes, x, ["y"], {"dense": small})), Recipe(recipe)).model
+        written = TARGET.write(made, recipe, tmp_path / f"{recipe}.mlpackage", Options())
+        assert any("computes in float32" in note for note in written.notes)
+        (found,) = open_engine(written.path).run(x).values()
+        np.testing.assert_allclose(found, Evaluator(made).run(x)["y"], rtol=0, atol=1e-5 * np.abs(found).max())

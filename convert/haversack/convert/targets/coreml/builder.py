@@ -10,7 +10,7 @@ against its range), float64 is float32; int8 and uint8 exist only between `quant
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -39,6 +39,7 @@ class Value:
         array: Its elements, where they are known at conversion.
         var: The MIL variable that holds it; None for a constant that no op has read yet. Beyond `MAX_RANK` axes it
             holds the elements in order, in some other shape.
+        stored: How a constant is written compressed, in the precision at hand; None where it is written as it is.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Value:
     dtype: np.dtype[Any]
     array: Array | None = None
     var: Var = None
+    stored: Callable[[], Var] | None = None
 
     @property
     def rank(self) -> int:
@@ -161,7 +163,9 @@ class Builder:
             self.refuse("it reads a tensor without elements, which Core ML cannot hold", "remove this node")
         key = id(array), self.float_name if value.floating else str(value.dtype)
         if key not in self._held:
-            if array.dtype == np.float16 and not self.half and array.size >= 32 and self.ios >= 16:
+            if value.stored is not None:
+                var = value.stored()
+            elif array.dtype == np.float16 and not self.half and array.size >= 32 and self.ios >= 16:
                 # The exact float32 of a float16 weight at half its bytes: widened when the model is loaded.
                 source = self.constant(array, exact=True)
                 var = self.raw("constexpr_cast", source_val=source, output_dtype=self.constant("fp32"))

@@ -303,7 +303,7 @@ class _Driver:
         if not expected.name:  # nobody reads it
             return expected
         if isinstance(result, Value):
-            made = Value(expected.name, result.shape, expected.dtype, result.array, result.var)
+            made = Value(expected.name, result.shape, expected.dtype, result.array, result.var, result.stored)
         elif isinstance(result, np.ndarray):
             made = Value(expected.name, result.shape, expected.dtype, result.astype(expected.dtype))
         else:

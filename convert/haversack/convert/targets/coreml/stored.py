@@ -146,20 +146,24 @@ def integers(b: Builder, data: Array, scale: Array, zero_point: Array, axis: int
     )
 
 
-def palette(b: Builder, entries: Array, indices: Array) -> Var | None:
-    """entries[indices], stored as indices of few bits; None where that is not smaller.
+def is_palette(entries: Array, indices: Array) -> bool:
+    """Whether indices of few bits tell the entries apart, and there are enough of them."""
+    return indices.size >= SMALLEST and _grouping(indices, entries.size) is not None
+
+
+def palette(b: Builder, entries: Array, indices: Array) -> Var:
+    """entries[indices], stored as indices of few bits.
 
     Args:
         b: The builder.
         entries: float [number of entries]: one palette, or those of all groups one after the other.
-        indices: Integers.
+        indices: Integers; `is_palette` holds.
 
     Raises:
         UnsupportedError: The deployment target has no palettes for groups of channels.
     """
     found = _grouping(indices, entries.size)
-    if found is None or b.ios < 16 or indices.size < SMALLEST:
-        return None
+    assert found is not None
     bits, axis, groups = found
     if groups == 1 and bits == 3 and b.ios < 18:
         b.note("Palettes of 3 bits are there from iOS 18 on: their indices take 4 bits.")

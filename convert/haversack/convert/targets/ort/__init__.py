@@ -17,6 +17,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from haversack.convert.compress.editing import Editor, drop_unused_initializers
+from haversack.convert.compress.recipes import STORAGES
 from haversack.convert.errors import Blocker, UnsupportedError
 from haversack.convert.targets import Options, Written
 from haversack.convert.targets.ort import defaults, edges, foldable, layers, preflight, shrink, unsigned
@@ -33,8 +34,14 @@ SLOW_ORT = (
     "(2 to 8 times slower there); prefer the .onnx"
 )
 
-PACKED = ("fp16", "int8-weights", "int8-dynamic")
+STORED = tuple(name for name, form in STORAGES.items() if not (form.block or form.sparsity or form.pattern))
+"""int4 and palettes, which onnxruntime unpacks when it loads the `.onnx`: as fast as float32 from then on. Blocks stay
+packed and cost time in each call (twice float32's on small convolutions), and zeros take the bytes of any number."""
+
+PACKED = ("fp16", "int8-weights", "int8-dynamic", *STORED)
 """Recipes whose weights are unpacked when the model is loaded: folding them into the `.ort` would undo the recipe."""
+
+NO_ORT = "there is no .ort beside it: that format has no tensors of 4 bits"
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class OrtTarget:
 
     name: str = "onnx"
     suffix: str = ".onnx"
-    recipes: tuple[str, ...] = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights")
+    recipes: tuple[str, ...] = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights", *STORED)
 
     def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:
         """Every reason why onnxruntime's CPU provider cannot run `model`."""
@@ -109,7 +116,9 @@ class OrtTarget:
             raise UnsupportedError(self.name, [Blocker(str(model.graph.name), recipe, f"onnxruntime: {reason}", edit)])
         path.write_bytes(content)
         companions: tuple[Path, ...] = ()
-        if options.ort_format:
+        if any(value.dtype in (ir.DataType.INT4, ir.DataType.UINT4) for value in copy.graph.initializers.values()):
+            notes.append(NO_ORT)
+        elif options.ort_format:
             flat = path.with_suffix(".ort")
             needed = write_ort(content, flat, fold=recipe not in PACKED) | shrink.operators(proto.graph)
             config = path.with_name(f"{path.stem}.required_operators.config")

@@ -31,12 +31,16 @@ def gather(b: Builder, x: Value, indices: Value, *, axis: int = 0) -> Var | Valu
     """Entries along one axis; a single index drops the axis. Of constants it is a palette, or computed here."""
     axis %= x.rank
     if x.array is not None and indices.array is not None:
-        if b.half and x.floating and unfit(x.array):
-            raise NeedsFloat32
         where = np.where(indices.array < 0, indices.array + x.shape[axis], indices.array)
-        var = stored.palette(b, x.array, where) if x.rank == 1 and x.floating else None
-        array = x.array.take(where, axis)
-        return Value(x.name, array.shape, x.dtype, array=array, var=var)
+        entries, array = x.array, x.array.take(where, axis)
+
+        def written() -> Var:
+            if b.half and unfit(entries):
+                raise NeedsFloat32
+            return stored.palette(b, entries, where)
+
+        few = x.rank == 1 and x.floating and stored.is_palette(entries, where)
+        return Value(x.name, array.shape, x.dtype, array=array, stored=written if few else None)
     source = b.numeric(x)
     if indices.array is not None and indices.array.size == 1:
         at = int(indices.array.reshape(-1)[0]) % x.shape[axis]

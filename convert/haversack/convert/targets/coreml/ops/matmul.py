@@ -30,7 +30,7 @@ def gemm(
     """alpha·A'·B' + beta·C; with constant weights and a constant bias vector it is MIL's `linear`."""
     columns = b.outputs[0].shape[1]
     vector = c is None or (c.array is not None and c.array.size in (1, columns) and c.shape[:-1] in ((), (1,)))
-    if alpha == 1.0 and not transA and vector and (y.array is not None) and (transB or y.var is None):
+    if alpha == 1.0 and not transA and vector and (y.array is not None) and (transB or y.stored is None):
         bias = None
         if c is not None and beta != 0.0 and c.array is not None:
             bias = (c.array.reshape(-1) * c.array.dtype.type(beta)).astype(c.array.dtype)

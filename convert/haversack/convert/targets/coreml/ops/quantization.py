@@ -96,8 +96,6 @@ def _weights(b: Builder, x: Value, scale: Value, zero_point: Value | None, axis:
     if scales.size == 1:
         scales, zeros, block_size = scales.reshape(()), zeros.reshape(()), 0
     axis = axis % x.rank if scales.ndim else 0
-    if b.half and unfit(scales):
-        raise NeedsFloat32
     wide, narrow = np.int32, x.array
     if block_size:
         blocks = np.arange(x.shape[axis]) // block_size
@@ -106,8 +104,13 @@ def _weights(b: Builder, x: Value, scale: Value, zero_point: Value | None, axis:
         array = _dequantized(narrow, scales, zeros, axis)
     if not x.rank:
         return array
-    var = stored.integers(b, narrow, scales, zeros, axis, block_size)
-    return Value(x.name, x.shape, np.dtype(np.float32), array=array.astype(np.float32), var=var)
+
+    def written() -> Var:
+        if b.half and unfit(scales):
+            raise NeedsFloat32
+        return stored.integers(b, narrow, scales, zeros, axis, block_size)
+
+    return Value(x.name, x.shape, np.dtype(np.float32), array=array.astype(np.float32), stored=written)
 
 
 @lowers("DynamicQuantizeLinear")
