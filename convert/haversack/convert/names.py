@@ -109,6 +109,21 @@ def dims_of(given: Iterable[str]) -> dict[str, Size]:
     return sizes
 
 
+def states_of(given: Iterable[str]) -> dict[str, str]:
+    """Inputs and the outputs that are left in them, from `INPUT=OUTPUT`, one an entry.
+
+    Raises:
+        UsageError: One is written otherwise, or an input comes twice.
+    """
+    states: dict[str, str] = {}
+    for text in given:
+        before, equals, after = (part.strip() for part in text.partition("="))
+        if not (equals and before and after) or before in states:
+            raise UsageError(f"--state {text!r}: write it as INPUT=OUTPUT, each input once")
+        states[before] = after
+    return states
+
+
 def recipes_of(spec: str) -> tuple[str, ...]:
     """Recipes from a list with commas, each once.
 

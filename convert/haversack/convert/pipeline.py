@@ -56,6 +56,7 @@ def convert(
     deployment_target: str | None = None,
     dims: Mapping[str, Size] | None = None,
     image_inputs: Sequence[str] = (),
+    states: Mapping[str, str] | None = None,
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
     verify: bool = True,
@@ -69,8 +70,9 @@ def convert(
     Args:
         model: An `.onnx`, `.tflite`, `.keras` or `.h5` file, or a SavedModel folder.
         to: `tflite`, `coreml` or `onnx`; None: what `output`'s suffix says.
-        compress: A recipe: `fp32`, `fp16`, `int8`, `int8-dynamic` or `int8-weights`.
-        calibration: DATA for `int8`: what the activations' ranges are taken from.
+        compress: A recipe, one of `compress.recipes.RECIPES`: `fp32`, `fp16`, `int8`, `int8-weights`, `palette4`, …
+        calibration: DATA for `int8`: what the activations' ranges are taken from. int4 weights, palettes and pruning
+            are far better with it.
         output: The artifact; by default the model's name with the target's suffix, in the current folder.
         preprocess: How images in DATA become inputs: a preset, a file, or a `Preprocess`.
         io_layout: `keep` the model's axis order at inputs and outputs, or `channels-last`.
@@ -80,6 +82,7 @@ def convert(
             text `1..8` or `16,32,64`.
         image_inputs: Inputs that a Core ML package takes as images: `NAME`, then as `preprocess` makes them of pixels,
             or `NAME=rgb,scale=0.0078,bias=-1`.
+        states: Inputs that a Core ML package keeps from call to call, each with the output that is left in it.
         ranges: How int8 chooses an activation's range.
         weights: One scale a channel, one a tensor, or what measures better.
         verify: Execute the artifact and compare; otherwise the result says `verified: false`.
@@ -105,8 +108,9 @@ def convert(
         return isolated.convert(
             source_path, output=path, force=force, progress=progress, to=target_name, compress=compress,
             calibration=calibration, preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype,
-            deployment_target=deployment_target, dims=dict(dims or {}), image_inputs=list(image_inputs), ranges=ranges,
-            weights=weights, verify=verify, inputs=inputs,
+            deployment_target=deployment_target, dims=dict(dims or {}),
+            image_inputs=list(image_inputs), states=dict(states or {}), ranges=ranges, weights=weights,
+            verify=verify, inputs=inputs,
         )  # fmt: skip
     say = progress or silent
     check_output(path, force=force)
@@ -125,7 +129,10 @@ def convert(
     if image_inputs and (target_name != "coreml" or work.flexible):
         why = "several sizes of --dim and images" if target_name == "coreml" else f"{target_name} and images"
         raise UsageError(f"--image-input {image_inputs[0]}: {why} do not go together; image inputs are Core ML's")
-    options = dataclasses.replace(options, images=work.images)
+    if states and (target_name != "coreml" or work.flexible):
+        why = "several sizes of --dim and states" if target_name == "coreml" else f"{target_name} and states"
+        raise UsageError(f"--state {next(iter(states))}: {why} do not go together; states are Core ML's")
+    options = dataclasses.replace(options, images=work.images, states=dict(states or {}))
     target = open_target(target_name)
     check_recipe(target, compress, work, options)
     calibrating = work.open(calibration)

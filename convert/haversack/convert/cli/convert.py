@@ -31,6 +31,7 @@ def command(
     deployment_target: options.DeploymentTarget = None,
     dim: options.Dims = None,
     image_input: options.ImageInputs = None,
+    state: options.States = None,
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
     no_verify: options.NoVerify = False,
@@ -42,7 +43,7 @@ def command(
 ) -> int:
     """Convert MODEL to one artifact, execute it against the model, and write it only if they agree."""
     from haversack.convert import isolated
-    from haversack.convert.names import check_options, default_output, dims_of, target_of
+    from haversack.convert.names import check_options, default_output, dims_of, states_of, target_of
 
     target = target_of(to, output)
     check_options(target, compress, calibration, io_layout, io_dtype, deployment_target, ranges, weights)
@@ -61,6 +62,7 @@ def command(
             deployment_target=deployment_target,
             dims=dims_of(dim or ()),
             image_inputs=image_input or [],
+            states=states_of(state or ()),
             ranges=ranges,
             weights=weights,
             verify=not no_verify,

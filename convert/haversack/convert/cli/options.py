@@ -14,7 +14,12 @@ Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="An .onnx, .tflite, .keras or .h5 file, or a SavedModel folder.")
 ]
 Compress = Annotated[
-    str, typer.Option("--compress", metavar="RECIPE", help="fp32, fp16, int8, int8-dynamic or int8-weights.")
+    str,
+    typer.Option(
+        "--compress",
+        metavar="RECIPE",
+        help="fp32, fp16, int8, int8-dynamic, int8-weights, int4-weights, palette4, sparse50, … (a wrong one lists all).",
+    ),
 ]
 Calibration = Annotated[
     str | None,
@@ -64,6 +69,14 @@ ImageInputs = Annotated[
         metavar="NAME",
         help="Core ML: take this input as an image, prepared as --preprocess says, or as NAME=rgb,scale=0.0078,bias=-1 "
         "does. May be repeated.",
+    ),
+]
+States = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state",
+        metavar="INPUT=OUTPUT",
+        help="Core ML (iOS18, fp16): keep this input from call to call, and leave that output in it. May be repeated.",
     ),
 ]
 NoVerify = Annotated[

@@ -30,6 +30,7 @@ class Options:
             verification found to overflow or to lose the result.
         resizing: Other sizes of a model with symbolic dimensions; None where all are fixed.
         images: Inputs that a Core ML package takes as images, by name.
+        states: Inputs that a Core ML package keeps as states, each with the output that is left in it.
         ort_format: Also write the `.ort` flatbuffer and its operator config beside the `.onnx` (target `onnx`).
     """
 
@@ -39,6 +40,7 @@ class Options:
     float32_nodes: frozenset[str] = frozenset()
     resizing: Resizing | None = None
     images: Mapping[str, Image] = field(default_factory=dict)
+    states: Mapping[str, str] = field(default_factory=dict)
     ort_format: bool = True
 
 

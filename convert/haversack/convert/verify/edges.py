@@ -69,6 +69,39 @@ class Edge:
         return found.reshape(()) if self.scalar else found
 
 
+class OneCall:
+    """An artifact with states as the function that the model is: states go in and come out of each run.
+
+    Args:
+        engine: The artifact.
+        states: Inputs of the model that are its states, in order, each with the output that is left in it.
+
+    Raises:
+        VerificationError: It has other states, or this engine cannot set them.
+    """
+
+    def __init__(self, engine: Engine, states: Sequence[tuple[str, str]]):
+        held: Sequence[TensorSpec] = getattr(engine, "states", ())
+        if not hasattr(engine, "step") or len(held) != len(states):
+            raise VerificationError(f"the artifact has {len(held)} states that can be set, {len(states)} are expected")
+        self.engine, self.name, self.version, self.emulated = engine, engine.name, engine.version, engine.emulated
+        self.after = {spec.name: after for spec, (_, after) in zip(held, states, strict=True)}
+        self.inputs = (*engine.inputs, *held)
+        self.outputs = (*engine.outputs, *(TensorSpec(self.after[s.name], s.dtype, s.shape) for s in held))
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once from the given states; gives the new ones beside the outputs."""
+        state = {name: np.array(feeds[name]) for name in self.after}
+        rest = {name: array for name, array in feeds.items() if name not in state}
+        results: dict[str, Array] = self.engine.step(rest, state)
+        return {**results, **{self.after[name]: value for name, value in state.items()}}
+
+
+def graph_states(model: ir.Model, states: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The states in the order of the model's inputs."""
+    return [(str(v.name), states[str(v.name)]) for v in model.graph.inputs if str(v.name) in states]
+
+
 class Edges:
     """Runs an engine on the model's inputs and gives the model's outputs.
 
@@ -89,7 +122,8 @@ class Edges:
     """
 
     def __init__(self, engine: Engine, model: ir.Model, options: Options):
-        self.engine = engine
+        self.engine = OneCall(engine, graph_states(model, options.states)) if options.states else engine
+        engine = self.engine
         self.resized: Mapping[str, Array] | None = None
         graph = model.graph
         self.graph_outputs = tuple(graph.outputs)

@@ -119,8 +119,10 @@ def judge(
         where = first_diverging(subject, edges, reference.samples.spread(LAYER_SAMPLES))
         raise VerificationError(f"{label}: {failure}; {where}")
     from haversack.convert.verify.resized import judge_resized
+    from haversack.convert.verify.stateful import judge_states
 
     resized = judge_resized(subject, edges, reference.samples)
+    looped = judge_states(subject, edges, reference.samples)
     scores = reference.scores
     total = len(reference.source[scores]) if scores else 0
     flips = changed(reference.source[scores], outputs[scores]) if scores else None
@@ -133,7 +135,7 @@ def judge(
         by=executed_by(engine),
         label=REFERENCE_EVALUATED if engine.emulated else "",
         against=subject.contract.against,
-        inputs=", ".join(filter(None, (reference.samples.description, resized))),
+        inputs=", ".join(filter(None, (reference.samples.description, resized, looped))),
         samples=len(reference.samples),
         outputs=errors,
         to_source=to_source,

@@ -10,6 +10,7 @@
 | `regions`   | the subgraphs of control flow                                           |
 | `stored`    | compressed weights as MIL's `constexpr_*`                               |
 | `ops/`      | the lowerings, one family a file                                        |
+| `states`    | inputs that are kept from call to call, from iOS 18 on                  |
 | `flexible`  | one program for several sizes; `operands` computes what depends on them  |
 | `layers`    | which package variable holds which hub value                            |
 | `write`     | program → package, reproducible bytes                                   |
@@ -69,7 +70,7 @@ class CoreML:
         saved = write(lowered.program, ios, path)
         return Written(
             path=path,
-            layers=layers(model.graph, lowered.steps, saved),
+            layers=() if options.states else layers(model.graph, lowered.steps, saved),
             notes=lowered.notes,
             min_runtime=f"iOS{ios}",
         )
@@ -83,7 +84,7 @@ def _lowered(model: ir.Model, recipe: str, ios: int, options: Options) -> Lowere
     half, float32_nodes = recipe.endswith("fp16"), options.float32_nodes
     if options.resizing is not None:
         return lower_flexible(options.resizing, ios, half=half, float32_nodes=float32_nodes)
-    return lower(model, ios, half=half, float32_nodes=float32_nodes, images=options.images)
+    return lower(model, ios, half=half, float32_nodes=float32_nodes, images=options.images, pairs=options.states)
 
 
 def _ios(model: ir.Model, recipe: str, options: Options) -> int:
@@ -98,9 +99,8 @@ def _ios(model: ir.Model, recipe: str, options: Options) -> int:
     if options.deployment_target is None:
         quantized = recipe == "int8" or any(node.op_type == "QuantizeLinear" for node in model.graph)
         several = options.resizing is not None and len(options.resizing.enumerated) > 1
-        return max(
-            17 if quantized else 16, 18 if several else 0, lowest(model, STORAGES.get(recipe.removesuffix(HALF)))
-        )
+        stored = lowest(model, STORAGES.get(recipe.removesuffix(HALF)))
+        return max(17 if quantized else 16, 18 if several or options.states else 0, stored)
     if options.deployment_target not in DEPLOYMENT_TARGETS:
         known = ", ".join(DEPLOYMENT_TARGETS)
         raise UsageError(f"unknown deployment target {options.deployment_target!r}; known are {known}")

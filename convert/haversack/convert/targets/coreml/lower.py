@@ -18,7 +18,7 @@ from haversack.convert.errors import Blocker, UnsupportedError, UsageError
 from haversack.convert.hub import attributes, restate
 from haversack.convert.hub.selected_rows import PADDED, Rows, pad_rows
 from haversack.convert.image_inputs import Image
-from haversack.convert.targets.coreml import attention
+from haversack.convert.targets.coreml import attention, states
 from haversack.convert.targets.coreml.builder import MAX_RANK, Builder, NeedsFloat32, Value
 from haversack.convert.targets.coreml.edges import TYPES, Edge, dtype_of, is_static, problem, shape_of
 from haversack.convert.targets.coreml.ops import LOWERINGS
@@ -81,6 +81,7 @@ def lower(
     half: bool = False,
     float32_nodes: frozenset[str] = frozenset(),
     images: Mapping[str, Image] | None = None,
+    pairs: Mapping[str, str] | None = None,
 ) -> Lowered:
     """Lower a static hub graph.
 
@@ -90,6 +91,7 @@ def lower(
         half: Compute in float16.
         float32_nodes: Names of hub nodes that compute in float32 all the same.
         images: Inputs that are images in the package, by name.
+        pairs: Inputs that are states in the package, each with the output that is left in it.
 
     Raises:
         UsageError: One of them is not in the graph.
@@ -100,7 +102,7 @@ def lower(
     padded = pad_rows(attention.joined(said, float32_nodes) if ios >= attention.FIRST else said)
     blockers += padded.blockers
     lowered = _Driver(
-        padded.model, ios, half=half, float32_nodes=float32_nodes, rows=padded.outputs, images=images
+        padded.model, ios, half=half, float32_nodes=float32_nodes, rows=padded.outputs, images=images, pairs=pairs
     ).run()
     told = {blocker.node for blocker in blockers}
     lowered.blockers = [*blockers, *(blocker for blocker in lowered.blockers if blocker.node not in told)]
@@ -130,12 +132,14 @@ class _Driver:
         float32_nodes: frozenset[str],
         rows: Mapping[ir.Value, Rows] | None = None,
         images: Mapping[str, Image] | None = None,
+        pairs: Mapping[str, str] | None = None,
     ):
         self.graph = model.graph
         self.half = half
         self.float32_nodes = float32_nodes
         self.rows = rows or {}
         self.images = images or {}
+        self.pairs = pairs or {}
         self.b = Builder(ios, half=half)
         self.registry = LOWERINGS.load()
         self.values: dict[str, Value] = {}
@@ -146,7 +150,10 @@ class _Driver:
     def run(self) -> Lowered:
         from coremltools.converters.mil.mil import Function, Program
 
-        given = {_name(value): self._edge(value, "input") for value in self.graph.inputs}
+        self.result.blockers += states.problems(self.graph, self.pairs, self.b.ios, half=self.half)
+        pairs = {} if self.result.blockers else self.pairs
+        kept = {value: states.name(value, self.taken) for value in self.graph.inputs if _name(value) in pairs}
+        given = {_name(value): self._edge(value, "input") for value in self.graph.inputs if value not in kept}
         if not given:
             why = "the model has none: all it gives are constants, and Core ML is not known to run such a program"
             self.result.blockers.append(Blocker("", "input", why, "use its outputs as they are"))
@@ -160,9 +167,14 @@ class _Driver:
             return self.result
         self.result.inputs = {name: edge.name for name, edge in given.items() if edge is not None}
         placeholders = {edge.name: edge.placeholder(self.b) for edge in given.values() if edge is not None}
+        placeholders.update({name: states.placeholder(self.b, value) for value, name in kept.items()})
         function = Function(placeholders, opset_version=getattr(self.b.coremltools.target, f"iOS{self.b.ios}"))
         with function:
             for graph_input in self.graph.inputs:
+                if graph_input in kept:
+                    held = function.inputs[kept[graph_input]]
+                    self.values[_name(graph_input)] = states.read(self.b, graph_input, held)
+                    continue
                 edge = given[_name(graph_input)]
                 if edge is None:
                     self._stand_in(graph_input)
@@ -172,8 +184,13 @@ class _Driver:
             for node in self.graph:
                 self._node(node)
             if not self.result.blockers:
+                for value, name in kept.items():
+                    states.update(self.b, self.values[self.pairs[_name(value)]], function.inputs[name])
                 self._outputs(function)
-        self.result.notes, self.result.origins = (*self._notes(), *self.b.notes), self.b.origins
+        self.result.notes, self.result.origins = (
+            (*self._notes(), *states.notes(self.pairs), *self.b.notes),
+            self.b.origins,
+        )
         if not self.result.blockers:
             types = (edge.image_type(self.b) for edge in given.values() if edge is not None and edge.image is not None)
             function.set_input_types(tuple(types))
@@ -194,6 +211,8 @@ class _Driver:
     def _outputs(self, function: Any) -> None:
         made = []
         for value in self.graph.outputs:
+            if _name(value) in self.pairs.values():
+                continue
             shown = _shown(value)
             edge = Edge(self.b, shown, "output", self.taken)
             self.result.outputs[_name(shown)] = edge.name

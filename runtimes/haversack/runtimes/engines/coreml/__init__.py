@@ -57,9 +57,23 @@ class EvaluatorEngine:
         declared.update(self.evaluator.variables())
         self.inputs = tuple(spec(feature, declared) for feature in program.inputs)
         self.outputs = tuple(spec(feature, declared) for feature in program.outputs)
+        held = [item for item in self.evaluator.function.inputs if item.type.kind == "state"]
+        self.states = tuple(TensorSpec(item.name, item.type.storage, _sizes(item.type)) for item in held)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; see `Engine.run`. States, where a model has them, start at zero in every run.
+
+        Raises:
+            FeedError: As `step`.
+        """
+        return self.step(feeds, None)
+
+    def step(self, feeds: Mapping[str, Array], state: dict[str, Array] | None) -> dict[str, Array]:
+        """Run once on states that outlive the run.
+
+        Args:
+            feeds: As for `run`.
+            state: One array for each of `states`, by name; replaced by what the run leaves. None: zeros, forgotten.
 
         Raises:
             FeedError: An input's shape is not among those that the package's description allows.
@@ -69,8 +83,12 @@ class EvaluatorEngine:
                 raise FeedError(f"input '{feature.name}' cannot have the shape {list(feeds[feature.name].shape)}")
         return {
             name: value if isinstance(value, np.ndarray) else np.asarray(value)
-            for name, value in self.evaluator.run(feeds).items()
+            for name, value in self.evaluator.run(feeds, state=state).items()
         }
+
+
+def _sizes(kind: ValueType) -> tuple[int | str, ...]:
+    return tuple(size for size in kind.shape or () if size is not None)
 
 
 def spec(feature: Feature, declared: Mapping[str, ValueType]) -> TensorSpec:
