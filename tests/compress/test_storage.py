@@ -164,3 +164,15 @@ def test_broken_weights_are_refused(layers) -> None:
     for recipe in ("int4-weights", "palette4", "sparse50"):
         with pytest.raises(UsageError, match="dense: NaN"):
             compress(copy, Recipe(recipe))
+
+
+@pytest.mark.parametrize(
+    "packed", ["palette4", "palette2-group16", "int4-weights", "int4-block16", "sparse50-palette4"]
+)
+def test_stored_weights_are_unpacked_before_they_are_compressed_anew(layers, packed) -> None:
+    source = compress(layers, Recipe(packed)).model
+    weights = decoded(source)
+    made = compress(source, Recipe("palette8")).model
+    assert not {"Add", "DequantizeLinear"} & {node.op_type for node in made.graph}
+    for name, array in decoded(made).items():  # at most 7 · 32 · 2 different numbers a palette of 256 does not hold
+        assert np.square(array - weights[name]).sum() <= 1e-3 * np.square(weights[name]).sum()

@@ -18,7 +18,7 @@ Compress = Annotated[
     typer.Option(
         "--compress",
         metavar="RECIPE",
-        help="fp32, fp16, int8, int8-dynamic, int8-weights, int4-weights, palette4, sparse50, … (a wrong one lists all).",
+        help="fp32, fp16, int8, int8-dynamic, int8-weights, int4-weights, palette4, sparse50 … (a wrong one lists all)",
     ),
 ]
 Calibration = Annotated[
