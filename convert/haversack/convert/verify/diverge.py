@@ -29,7 +29,7 @@ def first_diverging(subject: Subject, edges: Edges, samples: Sequence[Mapping[st
         `first diverging layer: NAME (OP), ...`, or why there is none to name.
     """
     if not subject.layers:
-        return "which of its layers are the model's is not known, so none can be named"
+        return "which of its layers are the model's is not known, so none can be named" + _not_finite(edges, samples)
     try:
         found = diverging(subject, edges, samples)
     except HaversackError as error:
@@ -67,3 +67,15 @@ def _spelled(layer: LayerError) -> str:
     if layer.unit == "LSB":
         return f"{layer.error:g} LSB from the model, {layer.limit:g} allowed"
     return f"relative error {layer.error:.2e}, {layer.limit:g} allowed"
+
+
+def _not_finite(edges: Edges, samples: Sequence[Mapping[str, Array]]) -> str:
+    """The operation of a Core ML package where NaN or a float16 overflow first appears, in the package's own name."""
+    evaluator = getattr(edges.engine, "evaluator", None)
+    if evaluator is None:
+        return ""
+    for sample in samples:
+        edges.run(sample)
+        if evaluator.anomalies:
+            return f"; {evaluator.anomalies[0]}"
+    return ""
