@@ -6,6 +6,13 @@
 converts a model of one addition, ResNet8 (from its Keras file, read once beforehand into an `.onnx`), and a MobileNetV2
 and a ResNet-50 of 224 x 224 with random weights, without and with verification. CPU is user + system of the command
 and its worker, as the kernel accounts them to `wait4`.
+The line below the table says whether TensorFlow and PyTorch are installed where it ran: coremltools imports them if it
+finds them, and Haversack hides them from it (`targets/coreml/sdk.py`), so neither should cost anything. Where they are
+not, run it in an environment of its own:
+
+    uv venv plain && uv pip install --python plain/bin/python --compile-bytecode -e .
+    plain/bin/python -m benchmarks.fresh_process --models resnet50 --targets coreml
+
 Memory is the peak resident size of the largest process plus that of the waiting command line (measured on
 `haversack --version`), an upper bound of what both held at once.
 """
@@ -13,6 +20,7 @@ Memory is the peak resident size of the largest process plus that of the waiting
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -197,8 +205,17 @@ def main() -> None:
                     taken = [cost(command) for _ in range(arguments.runs)]
                     lines.append(line(made, target, "not verified" if flags else "verified", taken, parent))
                     print(lines[-1], flush=True)
+    lines += ["", frameworks()]
+    print(f"\n{lines[-1]}")
     if arguments.write:
         write_between_marks(arguments.write, "\n".join(lines) + "\n", "fresh-process")
+
+
+def frameworks() -> str:
+    """Which frameworks the interpreter that was measured could import."""
+    known = {"TensorFlow": "tensorflow", "PyTorch": "torch"}
+    found = [name for name, module in known.items() if importlib.util.find_spec(module) is not None]
+    return f"Installed of TensorFlow and PyTorch: {' and '.join(found) or 'neither'}."
 
 
 def line(model: str, target: str, kind: str, taken: Sequence[Cost], parent: float) -> str:
