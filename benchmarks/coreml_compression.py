@@ -51,7 +51,8 @@ RECIPES = (
     "sparse50",
     "sparse50-palette4",
 )
-"""Those of them that compress weights alone are made with float16 arithmetic too."""
+HALF = ("int8-weights", "palette6", "palette4")
+"""Those that are made with float16 arithmetic too, as coremltools makes them of the float16 package."""
 
 EVERY = {"KWS": 1, "ResNet8": 4}
 CALIBRATED = 50
@@ -73,11 +74,10 @@ def run(case: Case, folder: Path) -> list[Row]:
     """Make and score everything of one model."""
     preprocess = Preprocess.from_spec(case.preprocess) if case.preprocess else None
     path = folder / f"{case.name}.haversack"
-    halves = [f"{name}-fp16" for name in RECIPES if name not in ("fp32", "fp16", "int8")]
     packed = pack(
         DATA / case.source,
         to=["coreml"],
-        recipes=[*RECIPES, *halves],
+        recipes=[*RECIPES, *(f"{name}-fp16" for name in HALF)],
         calibration=DATA / case.calibration,
         preprocess=preprocess,
         output=path,
