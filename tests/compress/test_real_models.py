@@ -59,3 +59,13 @@ def test_int8_stays_within_a_point(case) -> None:
             made = compress(model, Recipe("int8", rule, granularity), calibration).model
             found = (predictions(made, evaluation) == labels).mean()
             assert found >= reference - 0.010, f"{rule}, {granularity}: {found:.4f} against {reference:.4f}"
+
+
+def test_palettes_of_six_bits_stay_within_a_point_and_four_bits_need_data(case) -> None:
+    model, calibration, evaluation, labels = case
+    reference = (predictions(model, evaluation) == labels).mean()
+    six = compress(model, Recipe("palette6"), calibration).model
+    assert (predictions(six, evaluation) == labels).mean() >= reference - 0.010
+    four = [compress(model, Recipe("palette4"), data).model for data in (None, calibration)]
+    plain, told = ((predictions(each, evaluation) == labels).mean() for each in four)
+    assert told >= plain + 0.03
