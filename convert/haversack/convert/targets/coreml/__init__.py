@@ -7,7 +7,6 @@
 | `builder`   | constants, precision and names, for the lowerings                       |
 | `attention` | attention in one op, from iOS 18 on                                     |
 | `edges`     | inputs and outputs: names, shapes and types in the package              |
-| `regions`   | the subgraphs of control flow                                           |
 | `stored`    | compressed weights as MIL's `constexpr_*`                               |
 | `ops/`      | the lowerings, one family a file                                        |
 | `states`    | inputs that are kept from call to call, from iOS 18 on                  |

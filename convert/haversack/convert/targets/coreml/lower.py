@@ -24,8 +24,8 @@ from haversack.convert.targets.coreml.edges import TYPES, Edge, dtype_of, is_sta
 from haversack.convert.targets.coreml.ops import LOWERINGS
 from haversack.convert.targets.coreml.ops.detection import first_rows
 from haversack.convert.targets.coreml.ops.sampling import native
-from haversack.convert.targets.coreml.regions import Region
 from haversack.convert.targets.refusals import unlowered
+from haversack.convert.targets.regions import Region
 
 OF_BITS = frozenset(
     """BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Concat Equal Expand Flatten Gather GatherElements
@@ -269,7 +269,10 @@ class _Driver:
 
     def _attributes(self, node: ir.Node) -> dict[str, object]:
         given = attributes.python(node)
-        return {key: Region(held, self._region) if isinstance(held, ir.Graph) else held for key, held in given.items()}
+        return {
+            key: Region(held, self._region, _type_of) if isinstance(held, ir.Graph) else held
+            for key, held in given.items()
+        }
 
     def _region(self, model: ir.Model, captured: Sequence[ir.Value], inputs: Sequence[Value]) -> list[Value]:
         """Emit a subgraph that was made a model of its own."""
@@ -407,3 +410,7 @@ def _shown(value: ir.Value) -> ir.Value:
     if not _name(value).endswith(PADDED):
         return value
     return ir.Value(name=_name(value).removesuffix(PADDED), shape=value.shape, type=value.type)
+
+
+def _type_of(x: Value) -> tuple[tuple[int, ...], ir.DataType]:
+    return x.shape, ir.DataType.from_numpy(x.dtype)

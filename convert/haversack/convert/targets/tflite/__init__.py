@@ -5,7 +5,7 @@ lower.py     the driver: layout, quantized view, one lowering a node
 layout.py    channels-first to channels-last, as one exact optimisation
 ops/         the lowerings, a family a file
 builder.py   what lowerings build with; steps.py the single steps they are composed of
-control.py   operators that run subgraphs; regions.py the subgraphs of If, Loop and Scan
+control.py   operators that run subgraphs
 kernels.py   which element types each kernel takes, in which version
 fuse.py      what one operator can do that several were emitted for
 write.py     the FlatBuffer; schema.py its tables

@@ -14,6 +14,7 @@ from haversack.convert.hub.selected_rows import PADDED, bound_rows
 from haversack.convert.report import Moved, Transposed
 from haversack.convert.targets import Options
 from haversack.convert.targets.refusals import unlowered, unsized
+from haversack.convert.targets.regions import Region
 from haversack.convert.targets.tflite import hybrid, steps
 from haversack.convert.targets.tflite.builder import Builder, Mode, NoInt8Kernel, Result
 from haversack.convert.targets.tflite.fuse_transposes import transpose_into_product
@@ -22,7 +23,6 @@ from haversack.convert.targets.tflite.layout import CHANNELS_LAST, Layout, assig
 from haversack.convert.targets.tflite.layout_rules import SPATIAL
 from haversack.convert.targets.tflite.ops import LOWERINGS
 from haversack.convert.targets.tflite.quantize import constant, parameters, result_quantization, stands_for_floats
-from haversack.convert.targets.tflite.regions import Region
 from haversack.convert.targets.tflite.schema import TENSOR_TYPES
 
 Place = tuple[str, tuple[int, ...] | None]
@@ -318,7 +318,10 @@ class _Driver:
 
     def _call(self, node: ir.Node, inputs: list[Tensor | None]) -> tuple[Tensor | None, ...]:
         name, given = node.name or "", attributes.python(node)
-        given = {key: Region(held, self._region) if isinstance(held, ir.Graph) else held for key, held in given.items()}
+        given = {
+            key: Region(held, self._region, _type_of) if isinstance(held, ir.Graph) else held
+            for key, held in given.items()
+        }
         if node.domain not in ("", "ai.onnx", CHANNELS_LAST):
             raise self.b.refuse(f"an operator of the domain {node.domain}", "replace it by ONNX operators")
         if node.domain == CHANNELS_LAST or node.op_type not in SPATIAL:
@@ -386,3 +389,7 @@ class _Driver:
             if value.name and value not in self.values:
                 shape, dtype = self._type(value)
                 self.values[value] = Tensor(shape, dtype)
+
+
+def _type_of(tensor: Tensor) -> tuple[tuple[int, ...], ir.DataType]:
+    return tensor.shape, ir.DataType.from_numpy(np.dtype(tensor.nominal))

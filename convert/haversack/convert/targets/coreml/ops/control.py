@@ -12,18 +12,20 @@ import numpy as np
 from haversack.convert.errors import Blocker, UnsupportedError
 from haversack.convert.targets.coreml.builder import INT32, Builder, Value, Var
 from haversack.convert.targets.coreml.ops import lowers
-from haversack.convert.targets.coreml.regions import Region
+from haversack.convert.targets.regions import Region
 
 
 @lowers("If")
-def if_(b: Builder, condition: Value, *, then_branch: Region, else_branch: Region) -> Sequence[Value | Var]:
+def if_(
+    b: Builder, condition: Value, *, then_branch: Region[Value], else_branch: Region[Value]
+) -> Sequence[Value | Var]:
     """`cond`; the branch itself where the condition is known."""
     if condition.array is not None:
         return (then_branch if bool(condition.array.reshape(-1)[0]) else else_branch)()
     predicate = b.reshape(b.var(condition), ())
     wanted, blockers = b.outputs, list[Blocker]()
 
-    def branch(region: Region) -> Callable[[], tuple[Var, ...]]:
+    def branch(region: Region[Value]) -> Callable[[], tuple[Var, ...]]:
         def emit() -> tuple[Var, ...]:
             try:
                 return nested(b, wanted, region)
@@ -100,7 +102,7 @@ def while_loop(
 
 
 @lowers("Loop")
-def loop(b: Builder, trips: Value | None, condition: Value | None, *state: Value, body: Region) -> Sequence[Var]:
+def loop(b: Builder, trips: Value | None, condition: Value | None, *state: Value, body: Region[Value]) -> Sequence[Var]:
     """`while_loop` over an int32 counter, the condition, the state, and the scan outputs so far."""
     size = len(state)
     scans = len(body.graph.outputs) - 1 - size
@@ -140,7 +142,7 @@ def loop(b: Builder, trips: Value | None, condition: Value | None, *state: Value
 def scan(
     b: Builder,
     *inputs: Value,
-    body: Region,
+    body: Region[Value],
     num_scan_inputs: int,
     scan_input_axes: Sequence[int] = (),
     scan_input_directions: Sequence[int] = (),

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from haversack.convert.targets.regions import Region
 from haversack.convert.targets.tflite import control, steps
 from haversack.convert.targets.tflite.builder import Builder
 from haversack.convert.targets.tflite.graph import Tensor
 from haversack.convert.targets.tflite.ops import lowers
-from haversack.convert.targets.tflite.regions import Region
 
 
 @lowers("If")
-def if_(b: Builder, condition: Tensor, *, then_branch: Region, else_branch: Region) -> tuple[Tensor, ...]:
+def if_(
+    b: Builder, condition: Tensor, *, then_branch: Region[Tensor], else_branch: Region[Tensor]
+) -> tuple[Tensor, ...]:
     """IF; the branch itself where the condition is known."""
     if condition.data is not None:
         return tuple((then_branch if bool(condition.value().reshape(-1)[0]) else else_branch)())
@@ -23,7 +25,7 @@ def if_(b: Builder, condition: Tensor, *, then_branch: Region, else_branch: Regi
 
 @lowers("Loop")
 def loop(
-    b: Builder, trips: Tensor | None, condition: Tensor | None, *state: Tensor, body: Region
+    b: Builder, trips: Tensor | None, condition: Tensor | None, *state: Tensor, body: Region[Tensor]
 ) -> tuple[Tensor, ...]:
     """WHILE over an int32 counter, the condition where it can change, the state, and the scan outputs so far."""
     scans = len(body.graph.outputs) - 1 - len(state)
@@ -62,7 +64,7 @@ def loop(
 def scan(
     b: Builder,
     *inputs: Tensor,
-    body: Region,
+    body: Region[Tensor],
     num_scan_inputs: int,
     scan_input_axes: Sequence[int] = (),
     scan_input_directions: Sequence[int] = (),
