@@ -1,4 +1,7 @@
-"""Packages that coremltools makes from PyTorch and Keras by itself, run by the evaluator, against the frameworks."""
+"""Packages that coremltools makes from PyTorch by itself, run by the evaluator, against PyTorch.
+
+`python -m benchmarks.coreml_frontends` does the same with more networks, and with Keras.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +46,3 @@ def test_from_pytorch(tmp_path: Path) -> None:
         ("LSTM and GRU tagger", "traced"),
     }
     held(mine)
-
-
-@pytest.mark.slow
-def test_from_keras(tmp_path: Path) -> None:
-    pytest.importorskip("keras", reason="TensorFlow is not installed: pip install haversack[tensorflow]")
-    found = evaluated(tmp_path, "MobileNetV3Small")
-    assert {key[:2] for key in found} == {("MobileNetV3Small", "concrete function")}
-    held(found)
