@@ -170,6 +170,8 @@ def main() -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TQDM_DISABLE", "1")
     logging.getLogger("coremltools").setLevel(logging.ERROR)
+    if asked.network and not set(asked.network) & set(KERAS):
+        sys.modules["tensorflow"] = None  # coremltools imports it where it finds it, which takes seconds
     found = []
     show: Callable[[str], None] = lambda line: print(line, flush=True)  # noqa: E731
     show("| network | frontend | arithmetic | error (reference-evaluated) | spread |")
