@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import keras_applications, pytorch_exports
+from benchmarks.marks import write_between_marks
 from haversack.convert import convert
 from haversack.convert.publish import size
 from haversack.convert.report import Variant
@@ -100,14 +101,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = [*pytorch_exports.module("architectures").NETWORKS, *keras_applications.NAMES]
     parser.add_argument("--network", choices=known, action="append")
-    asked = parser.parse_args().network or known
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between its marks in FILE")
+    asked = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sdk.load()  # its import is no part of a conversion's time
-    print("| network | MIL operations | bytes | fp32 error | fp16 error | spread | CPU, s |")
-    print("|---|--:|--:|--:|--:|--:|--:|")
+    lines = [
+        "| network | MIL operations | bytes | fp32 error | fp16 error | spread | CPU, s |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    print(*lines, sep="\n")
     with tempfile.TemporaryDirectory() as folder:
-        for line in rows(asked, Path(folder)):
+        for line in rows(asked.network or known, Path(folder)):
+            lines.append(line)
             print(line, flush=True)
+    if asked.write:
+        write_between_marks(asked.write, "\n".join(lines) + "\n", "coreml-networks")
 
 
 if __name__ == "__main__":
