@@ -102,8 +102,10 @@ def verify_artifact(
             Subject(artifact, target, compress, model, layers, options, promise), reference, outputs, progress
         )
     except VerificationError as error:
-        renamed = _renamed(artifact, model, options)
-        raise VerificationError(" ".join((f"{error}.", *renamed)) if renamed else str(error)) from error
+        hints = list(_renamed(artifact, model, options))
+        if compress == "fp32" and not layers and artifact.suffix != ".ort":
+            hints.append("If it was made by a recipe, name it: --compress RECIPE.")
+        raise VerificationError(" ".join((f"{error}.", *hints)) if hints else str(error)) from error
     say(1.0, "done")
     notes = (*judged.edges.renamed(), *judged.verification.notes)
     proof = dataclasses.replace(judged.verification, notes=notes)
