@@ -38,13 +38,21 @@ class Sample:
 
 
 def golden(bundle: Bundle) -> list[Sample]:
-    """The inputs of the golden vectors of the first variant that takes them as the model does."""
+    """The inputs of the golden vectors of the first variant that takes them as the model does.
+
+    A vector of another size, which a resizable variant also has, is no example to look at, and others do not take it.
+    """
     manifest = bundle.manifest
     for variant in bundle.manifest.variants:
         if variant.golden and edges.same_inputs(manifest, variant):
             dtypes = {tensor.name: tensor.dtype for tensor in manifest.inputs}
-            vectors = bundle.golden(variant.id)
-            return [Sample({name: value.astype(dtypes[name]) for name, value in feeds.items()}) for feeds, _ in vectors]
+            vectors = [feeds for feeds, _ in bundle.golden(variant.id)]
+            usual = {name: value.shape for name, value in vectors[0].items()}
+            return [
+                Sample({name: value.astype(dtypes[name]) for name, value in feeds.items()})
+                for feeds in vectors
+                if {name: value.shape for name, value in feeds.items()} == usual
+            ]
     return []
 
 
