@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytorch_exports = pytest.importorskip("benchmarks.pytorch_exports")
-keras_applications = pytest.importorskip("benchmarks.keras_applications")
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install haversack[torch]")
+pytest.importorskip("tensorflow", reason="TensorFlow is not installed: pip install haversack[tensorflow]")
 
-from haversack.convert import convert  # noqa: E402
-from haversack.convert.report import REFERENCE_EVALUATED  # noqa: E402
-from haversack.runtimes.engines import open_engine  # noqa: E402
+from benchmarks import keras_applications, pytorch_exports
+from haversack.convert import convert
+from haversack.convert.report import REFERENCE_EVALUATED
+from haversack.runtimes.engines import open_engine
 
 LIMITS = {"fp32": 1e-4, "fp16": 1e-2}
 """What the recipes promise (`verify/contract.py`): largest difference over largest magnitude."""

@@ -6,18 +6,18 @@ here on inputs of its own kind. No network ends in a softmax, and the spread of 
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install haversack[torch]")
 pytest.importorskip("onnxscript", reason="PyTorch's exporter needs onnxscript: pip install haversack[torch]")
+
+import architectures as networks  # noqa: E402
+import exports  # noqa: E402
 
 from haversack.convert import convert  # noqa: E402
 from haversack.runtimes.engines import open_engine  # noqa: E402
@@ -28,19 +28,6 @@ RELATIVE = 1e-4
 SPREAD = 0.1
 """A comparison proves something where the output's standard deviation is above this share of its mean magnitude."""
 
-
-def _beside(name: str) -> Any:
-    """Import a module that lies beside this one (pytest's importlib mode leaves sys.path alone)."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-networks = _beside("architectures")
-exports = _beside("exports")
 
 TRANSPOSES = {
     "nn.TransformerEncoder": (8, 12),  # a layer: queries, keys and values to heads first, and the result back; it works

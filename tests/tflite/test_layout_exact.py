@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import os
-import sys
-from pathlib import Path
 from typing import Any
 
+import layout_sketches as sketches
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -25,19 +23,6 @@ from haversack.convert.targets.tflite.mincut import SINK, SOURCE
 
 DEPTH = int(os.environ.get("HAVERSACK_LAYOUT_EXAMPLES", "1"))
 """How many times as many examples as usual: a deep run is `HAVERSACK_LAYOUT_EXAMPLES=50 pytest tests/tflite/...`."""
-
-
-def _beside(name: str) -> Any:
-    """Import a module that lies beside this one (pytest's importlib mode leaves sys.path alone)."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-sketches = _beside("layout_sketches")
 
 
 class Objective:

@@ -5,13 +5,12 @@ The new graph is made executable again by wrapping each channels-last operator i
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import layout_sketches as sketches
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -26,19 +25,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 DEPTH = int(os.environ.get("HAVERSACK_LAYOUT_EXAMPLES", "1"))
 """How many times as many examples as usual: `HAVERSACK_LAYOUT_EXAMPLES=50` is a deep run."""
-
-
-def _beside(name: str) -> Any:
-    """Import a module that lies beside this one (pytest's importlib mode leaves sys.path alone)."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-sketches = _beside("layout_sketches")
 
 
 def run(model: onnx.ModelProto, feeds: Mapping[str, Array], wanted: list[str]) -> dict[str, Array]:

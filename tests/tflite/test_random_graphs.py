@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import graph_moves
+import graph_operators
+import graph_spatial
+import graph_strategies as strategies
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -27,18 +29,7 @@ from haversack.convert.targets.tflite import TARGET
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def _beside(name: str) -> Any:
-    """Import a module that lies beside this one (pytest's importlib mode leaves sys.path alone)."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-strategies = _beside("graph_strategies")
-FORMS = (*_beside("graph_operators").FORMS, *_beside("graph_moves").MOVES, *_beside("graph_spatial").SPATIAL_FORMS)
+FORMS = (*graph_operators.FORMS, *graph_moves.MOVES, *graph_spatial.SPATIAL_FORMS)
 
 USUAL = 60
 EXAMPLES = int(os.environ.get("HAVERSACK_RANDOM_GRAPHS", USUAL))
