@@ -3,7 +3,7 @@
     >>> from haversack import convert
     >>> made = convert.convert("resnet8.onnx", to="tflite", output="resnet8.tflite")
     >>> made.verified, made.variant.bytes
-    (True, 313296)
+    (True, 313344)
 
 `convert`, `pack`, `inspect` and `verify_artifact` are imported when first used, so that importing this package costs
 nothing.
