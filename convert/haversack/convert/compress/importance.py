@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from haversack.convert.compress.activations import activations
 from haversack.convert.compress.calibrate import Progress
-from haversack.convert.errors import DataError
 from haversack.runtimes.engines import Array
 
 BATCHES = 64
@@ -40,29 +40,16 @@ def importance(
     Raises:
         DataError: There is not one batch.
     """
-    from haversack.convert.hub.evaluate import Evaluator
-
     readers = [(value, use.node) for value in values for use in value.uses() if _axis(use.node, use.idx) is not None]
-    names = list(dict.fromkeys(str(node.inputs[0].name) for _, node in readers if node.inputs[0] is not None))
-    given = {str(value.name) for value in model.graph.inputs}
-    computed = [name for name in names if name not in given]
-    evaluator = Evaluator(model, computed) if computed else None
     axes = {str(node.inputs[0].name): _axis(node, 1) for _, node in readers if node.inputs[0] is not None}
     sums: dict[str, Array] = {}
     count = 0
-    for feeds in data:
-        found = evaluator.run(dict(feeds)) if evaluator is not None else {}
+    for found in activations(model, axes, data, BATCHES, progress):
         for name, axis in axes.items():
-            array = np.moveaxis(np.asarray(found[name] if name in found else feeds[name], np.float64), axis or 0, -1)
+            array = np.moveaxis(np.asarray(found[name], np.float64), axis or 0, -1)
             squares = np.nan_to_num(np.square(array), nan=0.0, posinf=0.0)
             sums[name] = sums.get(name, 0.0) + squares.mean(axis=tuple(range(array.ndim - 1)))
         count += 1
-        if progress is not None:
-            progress(count / BATCHES, "calibrating")
-        if count == BATCHES:
-            break
-    if not count:
-        raise DataError("there is not one batch of calibration data")
     result: dict[str, Array] = {}
     for value, node in readers:
         assert node.inputs[0] is not None

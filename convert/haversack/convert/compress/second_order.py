@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from haversack.convert.compress.activations import activations
 from haversack.convert.compress.calibrate import Progress
 from haversack.convert.compress.editing import Editor
 from haversack.convert.compress.operators import constant
-from haversack.convert.errors import DataError
 from haversack.runtimes.engines import Array
 
 BATCHES = 128
@@ -117,17 +117,11 @@ def moments(
     Raises:
         DataError: There is not one batch.
     """
-    from haversack.convert.hub.evaluate import Evaluator
-
     layers = list(layers)
-    names = {str(layer.node.inputs[0].name): None for layer in layers if layer.node.inputs[0] is not None}
-    given = {str(value.name) for value in model.graph.inputs}
-    computed = [name for name in names if name not in given]
-    evaluator = Evaluator(model, computed) if computed else None
+    names = [str(layer.node.inputs[0].name) for layer in layers if layer.node.inputs[0] is not None]
     sums: dict[str, Array] = {}
     count = 0
-    for feeds in data:
-        found = {**feeds, **(evaluator.run(dict(feeds)) if evaluator is not None else {})}
+    for found in activations(model, names, data, BATCHES, progress):
         for layer in layers:
             assert layer.node.inputs[0] is not None
             x = np.nan_to_num(_inputs(layer, found[str(layer.node.inputs[0].name)]), posinf=0.0, neginf=0.0)
@@ -135,12 +129,6 @@ def moments(
             name = str(layer.weights.name)
             sums[name] = sums.get(name, 0.0) + x.swapaxes(1, 2) @ x / x.shape[1]
         count += 1
-        if progress is not None:
-            progress(count / BATCHES, "calibrating")
-        if count == BATCHES:
-            break
-    if not count:
-        raise DataError("there is not one batch of calibration data")
     return {name: total / count for name, total in sums.items()}
 
 
