@@ -34,19 +34,26 @@ def compress_float16(model: ir.Model) -> tuple[ir.Model, list[str]]:
     editor = Editor(copy.graph)
     notes = []
     for value in weight_values(copy.graph):
-        tensor = value.const_value
-        assert tensor is not None
-        array = tensor.numpy()
-        reason = unfit(array)
+        reason = store_float16(editor, value)
         if reason:
             notes.append(f"{value.name} stays float32: {reason}")
-            continue
-        stored = editor.initializer(f"{value.name}_fp16", array.astype(np.float16))
-        cast = editor.node(
-            "Cast", [stored], f"{value.name}_from_fp16", ir.DataType.FLOAT, value.shape, {"to": int(ir.DataType.FLOAT)}
-        )
-        replace_initializer(editor, value, cast)
     return copy, notes
+
+
+def store_float16(editor: Editor, value: ir.Value) -> str | None:
+    """Store one float32 initializer in float16; or say why float16 cannot hold it."""
+    tensor = value.const_value
+    assert tensor is not None
+    array = tensor.numpy()
+    reason = unfit(array)
+    if reason:
+        return reason
+    stored = editor.initializer(f"{value.name}_fp16", array.astype(np.float16))
+    cast = editor.node(
+        "Cast", [stored], f"{value.name}_from_fp16", ir.DataType.FLOAT, value.shape, {"to": int(ir.DataType.FLOAT)}
+    )
+    replace_initializer(editor, value, cast)
+    return None
 
 
 def unfit(array: Array) -> str | None:

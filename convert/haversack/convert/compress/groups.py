@@ -7,7 +7,7 @@ only where nothing else feeds it; otherwise the reader gets a requantized copy a
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -88,12 +88,16 @@ class Quantization:
     of: dict[Member, Group] = field(default_factory=dict)
 
 
-def quantization(graph: ir.Graph) -> Quantization:
+def quantization(graph: ir.Graph, floats: Collection[str] = ()) -> Quantization:
     """Decide which nodes of `graph` run in int8 and group their tensors by scale.
 
     Shape operators between float ones stay float: quantizing them alone would cost accuracy and save nothing.
+
+    Args:
+        graph: A float hub graph.
+        floats: Names of nodes that are to stay float.
     """
-    nodes = {node: kind for node in graph if (kind := operators.kind(node)) is not None}
+    nodes = {node: kind for node in graph if node.name not in floats and (kind := operators.kind(node)) is not None}
     nodes = _without_idle(nodes)
     inner = {
         node.outputs[0] for node in nodes if (fused := operators.fused_activation(node)) is not None and fused in nodes

@@ -8,11 +8,12 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
-from haversack.convert.compress import operators, qdq, ranges
+from haversack.convert.compress import qdq
 from haversack.convert.compress.calibrate import Calibration, Progress, calibrate
-from haversack.convert.compress.groups import Group, Slot, quantization
+from haversack.convert.compress.groups import Group, quantization
+from haversack.convert.compress.range_of import scale_of_group
 from haversack.convert.compress.recipes import Recipe
-from haversack.convert.compress.scale import FIXED, Scale, asymmetric
+from haversack.convert.compress.scale import FIXED, Scale
 from haversack.convert.compress.unpacking import unpack_weights
 from haversack.convert.errors import DataError, UsageError
 from haversack.runtimes.engines import Array
@@ -103,27 +104,13 @@ def _insert(model: ir.Model, seen: Calibration, recipe: Recipe, per_channel: Map
 
     def scale_of(group: Group) -> Scale:
         if id(group) not in scales:
-            scales[id(group)] = group.fixed or asymmetric(*_range(group, seen, recipe))
+            scales[id(group)] = scale_of_group(group, seen, recipe.ranges)
         return scales[id(group)]
 
     for group in plan.groups:  # before the graph changes under the constants
         scale_of(group)
     qdq.insert(copy.graph, plan, scale_of, per_channel)
     return copy
-
-
-def _range(group: Group, seen: Calibration, recipe: Recipe) -> tuple[float, float]:
-    """The union of the members' ranges; a constant operand counts whole."""
-    low = high = 0.0
-    for member in group.members:
-        if isinstance(member, Slot):
-            array = operators.constant(member.node.inputs[member.index])
-            assert array is not None
-            below, above = float(array.min(initial=0.0)), float(array.max(initial=0.0))
-        else:
-            below, above = ranges.choose(recipe.ranges, seen.histograms[str(member.name)])
-        low, high = min(low, below), max(high, above)
-    return low, high
 
 
 def _better(

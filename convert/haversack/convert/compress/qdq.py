@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -17,9 +18,25 @@ from haversack.convert.compress.editing import Editor, drop_unused_initializers,
 from haversack.convert.compress.groups import Group, Quantization, Slot
 from haversack.convert.compress.scale import Scale
 
-FLOAT, INT8, INT32 = ir.DataType.FLOAT, ir.DataType.INT8, ir.DataType.INT32
+FLOAT = ir.DataType.FLOAT
+
+INTEGERS = {8: (ir.DataType.INT8, np.int8), 16: (ir.DataType.INT16, np.int16)}
+"""The types of an activation of so many bits."""
 
 ScaleOf = Callable[[Group], Scale]
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Integers that were chosen for a layer beforehand.
+
+    Attributes:
+        weights: With their scale.
+        four: Whether they lie in [-7, 7] and are held in four bits.
+    """
+
+    weights: weights.Weights
+    four: bool = False
 
 
 @dataclass
@@ -28,6 +45,7 @@ class _Inserter:
     plan: Quantization
     scale_of: ScaleOf
     per_channel: Mapping[str, bool]
+    rounded: Mapping[str, Rounded]
 
     def __post_init__(self) -> None:
         self._parameters: dict[Scale, tuple[ir.Value, ir.Value]] = {}
@@ -38,14 +56,18 @@ class _Inserter:
         if scale not in self._parameters:
             self._parameters[scale] = (
                 self.editor.initializer(f"{name}_scale", np.asarray(scale.scale, np.float32)),
-                self.editor.initializer(f"{name}_zero_point", np.asarray(scale.zero_point, np.int8)),
+                self.editor.initializer(f"{name}_zero_point", np.asarray(scale.zero_point, INTEGERS[scale.bits][1])),
             )
         return self._parameters[scale]
 
     def pair(self, value: ir.Value, scale: Scale, name: str, suffix: str) -> list[ir.Node]:
         parameters = self.parameters(scale, name)
         quantize = self.editor.node(
-            "QuantizeLinear", [value, *parameters], f"{name}{suffix}quantized", INT8, value.shape
+            "QuantizeLinear",
+            [value, *parameters],
+            f"{name}{suffix}quantized",
+            INTEGERS[scale.bits][0],
+            value.shape,
         )
         dequantize = self.editor.node(
             "DequantizeLinear", [quantize.outputs[0], *parameters], f"{name}{suffix}dequantized", FLOAT, value.shape
@@ -117,19 +139,25 @@ class _Inserter:
         input_scale = self.scale_of(self.plan.of[source]).scale
         axis = channel_axis(node) if self.per_channel[str(node.name)] else None
         floor = weights.scale_floor(bias, input_scale, self.scale_of(self.plan.of[output]).scale)
-        made = weights.quantize(str(value.name), array, axis, floor)
+        given = self.rounded.get(str(node.name))
+        if given is not None and np.all(given.weights.scale >= floor):
+            made = given.weights
+            integers = made.quantized.astype(ml_dtypes.int4) if given.four else made.quantized
+        else:
+            made = weights.quantize(str(value.name), array, axis, floor)
+            integers = made.quantized
         inputs = [
-            self.editor.initializer(f"{value.name}_quantized", made.quantized),
+            self.editor.initializer(f"{value.name}_quantized", integers),
             self.editor.initializer(f"{value.name}_scale", made.scale),
-            self.editor.initializer(f"{value.name}_zero_point", np.zeros(made.scale.shape, np.int8)),
+            self.editor.initializer(f"{value.name}_zero_point", np.zeros(made.scale.shape, integers.dtype)),
         ]
         axes = {} if made.axis is None else {"axis": made.axis}
         nodes = [self.editor.node("DequantizeLinear", inputs, f"{value.name}_dequantized", FLOAT, value.shape, axes)]
         node.replace_input_with(1, nodes[0].outputs[0])
         if bias is not None and bias_value is not None:
-            integers, scale = weights.quantize_bias(bias, input_scale, made)
+            bias_integers, scale = weights.quantize_bias(bias, input_scale, made)
             inputs = [
-                self.editor.initializer(f"{bias_value.name}_quantized", integers),
+                self.editor.initializer(f"{bias_value.name}_quantized", bias_integers),
                 self.editor.initializer(f"{bias_value.name}_scale", scale),
             ]
             axes = {"axis": 0} if scale.ndim else {}
@@ -156,7 +184,13 @@ def channel_axis(node: ir.Node) -> int | None:
     return operators.WEIGHTED[node.op_type]
 
 
-def insert(graph: ir.Graph, plan: Quantization, scale_of: ScaleOf, per_channel: Mapping[str, bool]) -> None:
+def insert(
+    graph: ir.Graph,
+    plan: Quantization,
+    scale_of: ScaleOf,
+    per_channel: Mapping[str, bool],
+    rounded: Mapping[str, Rounded] | None = None,
+) -> None:
     """Rewrite `graph` into the int8 hub form.
 
     Args:
@@ -164,8 +198,10 @@ def insert(graph: ir.Graph, plan: Quantization, scale_of: ScaleOf, per_channel: 
         plan: Made from this very graph.
         scale_of: The scale of each group.
         per_channel: By node name, for every weighted node: one weight scale a channel, or one for all.
+        rounded: By node name, weights that were rounded already; where their scale is too small for the layer's bias or
+            multiplier they are rounded anew.
     """
-    inserter = _Inserter(Editor(graph), plan, scale_of, per_channel)
+    inserter = _Inserter(Editor(graph), plan, scale_of, per_channel, rounded or {})
     for node, kind in plan.nodes.items():
         if kind == "weighted":
             inserter.weighted(node)
