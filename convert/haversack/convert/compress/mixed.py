@@ -226,7 +226,7 @@ def _node(graph: ir.Graph, name: str) -> ir.Node:
     return next(node for node in graph if node.name == name)
 
 
-def held_weights(model: ir.Model, name: str, layer: LayerPlan, observed: Observed) -> ir.Model:
+def held_weights(model: ir.Model, name: str, layer: LayerPlan, observed: Observed) -> tuple[ir.Model, Rounded | None]:
     """A copy of a float model in which one layer has the weights, and the bias, that a plan gives it.
 
     All arithmetic is float: what the layer's weights alone do to the output.
@@ -236,17 +236,49 @@ def held_weights(model: ir.Model, name: str, layer: LayerPlan, observed: Observe
         name: Of the layer's node.
         layer: How it is held.
         observed: What calibration data says of the model.
+
+    Returns:
+        The copy, and the integers where the plan has integers.
     """
     copy = model.clone()
     editor = Editor(copy.graph)
     node = _node(copy.graph, name)
     if not layer.integer:
         _hold(editor, node, layer, observed.weights)
-        return copy
+        return copy, None
     value = node.inputs[1]
     assert value is not None
-    made = round_layer(editor, node, layer, observed.weights).weights
-    value.const_value = ir.Tensor(np.ascontiguousarray(made.dequantize()), name=value.name)
+    made = round_layer(editor, node, layer, observed.weights)
+    value.const_value = ir.Tensor(np.ascontiguousarray(made.weights.dequantize()), name=value.name)
+    return copy, made
+
+
+def quantized_around(model: ir.Model, name: str, plan: Plan, seen: Calibration) -> ir.Model:
+    """A copy of a float model in which the values that one layer reads and gives are rounded as under integers.
+
+    Its weights stay float: what integer activations around this layer alone do to the output.
+
+    Args:
+        model: The float hub graph; not changed.
+        name: Of the layer's node.
+        plan: Whose arithmetic and ranges are meant.
+        seen: A histogram of each activation.
+    """
+    copy = model.clone()
+    editor = Editor(copy.graph)
+    node = _node(copy.graph, name)
+    touched = quantization(copy.graph)
+    output = node.outputs[0]
+    if output in touched.inner:
+        output = output.consumers()[0].outputs[0]
+    bits = 16 if plan.arithmetic == "int16" else 8
+    scales = {
+        value: scale_of_group(touched.of[value], seen, plan.ranges, bits)
+        for value in (node.inputs[0], output)
+        if value is not None and value in touched.of
+    }
+    for value, scale in scales.items():
+        qdq.round_trip(editor, value, scale)
     return copy
 
 

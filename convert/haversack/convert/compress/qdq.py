@@ -184,6 +184,23 @@ def channel_axis(node: ir.Node) -> int | None:
     return operators.WEIGHTED[node.op_type]
 
 
+def round_trip(editor: Editor, value: ir.Value, scale: Scale) -> None:
+    """Quantize and dequantize one value for all its readers, and nothing else in its graph."""
+    inserter = _Inserter(editor, Quantization({}, set()), lambda _: scale, {}, {})
+    uses = readers(value)
+    nodes = inserter.pair(value, scale, str(value.name), "_")
+    dequantized = nodes[1].outputs[0]
+    for node, index in uses:
+        node.replace_input_with(index, dequantized)
+    producer = value.producer()
+    if value.is_graph_output():
+        editor.swap_output(value, dequantized, f"{value.name}_float")
+    if producer is None:
+        editor.before(None, nodes)
+    else:
+        editor.graph.insert_after(producer, nodes)
+
+
 def insert(
     graph: ir.Graph,
     plan: Quantization,
