@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from haversack.convert import latency
+from haversack.convert.budget import variant_id
 from haversack.convert.bundle import NewVariant, write_bundle
 from haversack.convert.compress.recipes import Recipe
 from haversack.convert.packed import Made
@@ -105,11 +106,6 @@ def bundle(
             },
         ),
     )
-
-
-def variant_id(variant: Variant) -> str:
-    """The variant's id in a bundle."""
-    return f"{variant.target}-{variant.compression}"
 
 
 def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts) -> NewVariant:
@@ -236,6 +232,7 @@ def _measured(variant: Variant) -> VariantMeasurements:
         latencies=latencies,
         facts={
             "gzip_bytes": variant.gzip_bytes,
+            "brotli_bytes": variant.brotli_bytes,
             "accuracy": encode(variant.accuracy),
             "verification": encode(variant.verification),
         },

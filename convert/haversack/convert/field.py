@@ -22,6 +22,7 @@ from haversack.convert.sources.read import check_content
 from haversack.convert.verify.execute import joined, silent
 from haversack.runtimes import Model, load, open_bundle
 from haversack.runtimes.bundle import SUFFIX
+from haversack.runtimes.digest import path_sha256
 from haversack.runtimes.engines import Array, engine_name
 from haversack.runtimes.errors import EngineError, FeedError
 from haversack.runtimes.preprocess import Preprocess
@@ -150,8 +151,9 @@ def bench(
             cold_start_ms=cold[0],
             first_call_ms=cold[1],
             peak_rss_mb=cold[2],
+            sha256=_sha256(path, variant),
         )
-        for (_, _, name), model, taken, cold in zip(found, models, times, colds, strict=True)
+        for (path, variant, name), model, taken, cold in zip(found, models, times, colds, strict=True)
     ]
     return Bench(tuple(rows), notes)
 
@@ -237,6 +239,14 @@ def emulated(path: Path, variant: str | None) -> bool:
     import platform
 
     return platform.system() != "Darwin"
+
+
+def _sha256(path: Path, variant: str | None) -> str:
+    """Of an artifact, as a bundle's manifest has it."""
+    if variant is None:
+        return path_sha256(path)
+    with open_bundle(path) as bundle:
+        return bundle.variant(variant).file.sha256
 
 
 def _call(model: Model) -> Callable[[], Mapping[str, Array]]:

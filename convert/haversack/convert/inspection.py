@@ -148,6 +148,7 @@ def _variant(entry: manifest.Variant, measured: VariantMeasurements | None) -> V
         companions=tuple(file.path for file in entry.companions),
         bytes=entry.file.bytes,
         gzip_bytes=facts.get("gzip_bytes"),
+        brotli_bytes=facts.get("brotli_bytes"),
         sha256=entry.file.sha256,
         verification=proof,
         accuracy=decode(Accuracy, facts.get("accuracy")),

@@ -89,6 +89,24 @@ def size_of(text: str) -> int:
     return int(value)
 
 
+def latency_of(text: str) -> tuple[float, str | None]:
+    """Milliseconds, and the device's name, from `5ms`, `800us`, `0.8 ms` or `2ms@pi4`; without one, this machine.
+
+    Raises:
+        UsageError: It is no latency.
+    """
+    units = {"us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3}
+    given, at, device = (part.strip() for part in text.partition("@"))
+    number = given.rstrip("uµμmsUMS ")
+    try:
+        milliseconds = float(number) * units[given[len(number) :].strip().lower()]
+    except (ValueError, KeyError):
+        raise UsageError(f"{text!r} is no latency; write it as 2ms or 800us, or 2ms@pi4 for another device") from None
+    if not 0 < milliseconds < 1e9 or (at and not device):
+        raise UsageError(f"{text!r} is no latency; write it as 2ms or 800us, or 2ms@pi4 for another device")
+    return milliseconds, device or None
+
+
 def dims_of(given: Iterable[str]) -> dict[str, Size]:
     """Sizes of symbolic dimensions from `NAME=SIZE`, one an entry; SIZE may be several, as `1..8` or `16,32,64`.
 

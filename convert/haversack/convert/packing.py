@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from haversack.convert import latency
+from haversack.convert.budget import budget_of, judge, misses
 from haversack.convert.bundling import bundle
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
 from haversack.convert.errors import UnsupportedError, UsageError
@@ -30,6 +31,7 @@ from haversack.convert.report import Accuracy, Pack, Skipped, Variant
 from haversack.convert.targets import Options, Target, open_target
 from haversack.convert.verify.accuracy import accuracy
 from haversack.convert.verify.execute import Progress, Samples, silent
+from haversack.convert.wire import brotli_size
 from haversack.convert.work import Data, Work
 from haversack.runtimes.errors import HaversackError
 from haversack.runtimes.preprocess import Preprocess
@@ -48,7 +50,11 @@ def pack(
     recipes: Sequence[str] | None = None,
     preprocess: str | Path | Preprocess | None = None,
     max_drop: float | None = None,
+    confident: bool = False,
     max_size: int | None = None,
+    max_wire: int | None = None,
+    max_latency: str | None = None,
+    bench: str | Path | None = None,
     io_layout: Literal["keep", "channels-last"] = "keep",
     io_dtype: Literal["float32", "int8"] = "float32",
     deployment_target: str | None = None,
@@ -75,7 +81,11 @@ def pack(
         preprocess: How images in DATA become inputs; travels in the manifest.
         max_drop: Accuracy that a variant may lose against the source, in percentage points, by the measured
             difference.
+        confident: Judge it by the bound of the difference's 95 % interval instead.
         max_size: Bytes that an artifact may have.
+        max_wire: Bytes that it may have as one brotli stream.
+        max_latency: Median time of a call with one sample, such as `2ms` here or `2ms@pi4` on another device.
+        bench: That device's latencies, as `haversack bench --json` writes them there.
         io_layout: `keep`, or `channels-last` at inputs and outputs (TFLite).
         io_dtype: `float32`, or `int8` at the edges of int8 variants.
         deployment_target: The oldest system a Core ML package must run on.
@@ -106,13 +116,17 @@ def pack(
         return isolated.pack(
             source_path, output=path, force=force, progress=progress, to=list(to), calibration=calibration,
             evaluation=evaluation, recipes=None if recipes is None else list(recipes), preprocess=preprocess,
-            max_drop=max_drop, max_size=max_size, io_layout=io_layout, io_dtype=io_dtype,
+            max_drop=max_drop, confident=confident, max_size=max_size, max_wire=max_wire, max_latency=max_latency,
+            bench=None if bench is None else Path(bench), io_layout=io_layout, io_dtype=io_dtype,
             deployment_target=deployment_target, dims=dict(dims or {}), ranges=ranges, weights=weights, verify=verify,
             training_data=training_data, code_commit=code_commit, hyperparameters=hyperparameters,
         )  # fmt: skip
     say = progress or silent
     check_output(path, force=force)
     settings = hyperparameters_of(hyperparameters)
+    budget = budget_of(max_drop, max_size, max_wire, max_latency, bench, confident=confident)
+    if budget.max_latency is not None and budget.device is None and not verify:
+        raise UsageError("--max-latency needs verification: latency is measured where the artifacts are executed")
     if max_drop is not None and (evaluation is None or not verify):
         raise UsageError("--max-drop needs --evaluation DATA with labels, and verification: accuracy must be measured")
     targets = [open_target(name) for name in to]
@@ -135,7 +149,10 @@ def pack(
             say(0.85, "measuring latency")
             made = _timed(made, samples)
         source_accuracy = _source_accuracy(work, samples)
-        within, over = _budget([each.variant for each in made], to, max_drop, max_size)
+        if max_wire is not None:
+            made = [_weighed(each) for each in made]
+        budgets = {_key(each.variant): judge(each.variant, budget) for each in made} if budget else {}
+        over = misses([each.variant for each in made], to, budget)
         say(0.95, "writing the bundle")
         origin = {"training_data": training_data, "code_commit": code_commit, "hyperparameters": settings}
         manifest = bundle(
@@ -156,7 +173,8 @@ def pack(
         variants=variants,
         skipped=tuple(skipped),
         source_accuracy=source_accuracy,
-        within=within,
+        within={key: all(each.met for each in judged) for key, judged in budgets.items()},
+        budgets=budgets,
         over=over,
         advice=_advice(calibration, evaluation, samples),
     )
@@ -231,6 +249,14 @@ def _timed(made: Sequence[Made], samples: Samples | None) -> list[Made]:
     return timed
 
 
+def _weighed(each: Made) -> Made:
+    """The same with its size over the wire, which a budget asks for however long it takes."""
+    if each.variant.brotli_bytes is not None:
+        return each
+    wire = brotli_size(each.written.path, most=None)
+    return dataclasses.replace(each, variant=dataclasses.replace(each.variant, brotli_bytes=wire))
+
+
 def _source_accuracy(work: Work, samples: Samples | None) -> Accuracy | None:
     if samples is None or samples.labels is None:
         return None
@@ -241,41 +267,8 @@ def _source_accuracy(work: Work, samples: Samples | None) -> Accuracy | None:
     return accuracy(scores, scores, samples.labels)
 
 
-def _budget(
-    variants: Sequence[Variant], targets: Sequence[str], max_drop: float | None, max_size: int | None
-) -> tuple[dict[str, bool], tuple[str, ...]]:
-    """Which variants fit the budget, and for each target without any, its nearest miss in numbers."""
-    if max_drop is None and max_size is None:
-        return {}, ()
-    within = {}
-    for variant in variants:
-        drop = None if variant.accuracy is None else -100 * variant.accuracy.difference
-        fits = max_drop is None or (drop is not None and drop <= max_drop + 1e-9)
-        within[f"{variant.target}/{variant.compression}"] = fits and (max_size is None or variant.bytes <= max_size)
-    over = []
-    for target in dict.fromkeys(targets):
-        own = [variant for variant in variants if variant.target == target]
-        if not own:
-            over.append(f"{target}: no variant could be made")
-        elif not any(within[f"{target}/{variant.compression}"] for variant in own):
-            measured = ", ".join(f"{variant.compression} {_spent(variant, max_drop, max_size)}" for variant in own)
-            over.append(f"{target}: no variant fits {_asked(max_drop, max_size)}; measured: {measured}")
-    return within, tuple(over)
-
-
-def _asked(max_drop: float | None, max_size: int | None) -> str:
-    drop = [] if max_drop is None else [f"a drop of {max_drop:g} points"]
-    return " and ".join(drop + ([] if max_size is None else [f"{max_size:,} bytes"]))
-
-
-def _spent(variant: Variant, max_drop: float | None, max_size: int | None) -> str:
-    told = []
-    if max_drop is not None:
-        drop = "no accuracy" if variant.accuracy is None else f"drop {-100 * variant.accuracy.difference:.2f}"
-        told.append(drop)
-    if max_size is not None:
-        told.append(f"{variant.bytes:,} bytes")
-    return " ".join(told)
+def _key(variant: Variant) -> str:
+    return f"{variant.target}/{variant.compression}"
 
 
 def _advice(calibration: Data | None, evaluation: Data | None, samples: Samples | None) -> tuple[str, ...]:

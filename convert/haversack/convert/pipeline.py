@@ -6,8 +6,7 @@ Each stage is one call below; `packing.py` takes the same stages for many varian
 from __future__ import annotations
 
 import dataclasses
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -28,13 +27,11 @@ from haversack.convert.verify.contract import COMPRESSED, contract
 from haversack.convert.verify.edges import Edges
 from haversack.convert.verify.execute import Progress, Samples, silent
 from haversack.convert.verify.judge import Subject, judge, unverified
+from haversack.convert.wire import brotli_size, gzip_size
 from haversack.convert.work import Data, Work
 from haversack.runtimes.digest import path_sha256
 from haversack.runtimes.engines import ENGINES, open_engine
 from haversack.runtimes.preprocess import Preprocess
-
-GZIP_BYTES = 1 << 25
-"""The size as gzip is measured of artifacts up to this size."""
 
 STATIC_TARGETS = frozenset({"tflite", "coreml"})
 """Targets that are given static shapes: the batch bound to 1, other symbolic dimensions to a default size."""
@@ -253,6 +250,7 @@ def describe(target: Target, recipe: Recipe, written: Written, compressed: Compr
         companions=tuple(path.name for path in written.companions),
         bytes=size(written.path),
         gzip_bytes=gzip_size(written.path),
+        brotli_bytes=brotli_size(written.path),
         sha256=path_sha256(written.path),
         verification=unverified(),
         notes=(*compressed.notes, *written.notes),
@@ -301,22 +299,6 @@ def verified(
     notes = (*variant.notes, *reference.notes)
     measured = dataclasses.replace(variant, verification=judged.verification, accuracy=judged.accuracy, notes=notes)
     return Made(measured, written, lambda: judged.edges)
-
-
-def gzip_size(path: Path) -> int | None:
-    """Bytes of one gzip stream (level 9) over a file, or over a folder's files in sorted order.
-
-    None for more than `GZIP_BYTES`: level 9 takes longer than the conversion itself, and whoever sends so much
-    compresses it otherwise.
-    """
-    if size(path) > GZIP_BYTES:
-        return None
-    compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return sum(len(compressor.compress(file.read_bytes())) for file in _files(path)) + len(compressor.flush())
-
-
-def _files(path: Path) -> Sequence[Path] | Iterable[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def part(progress: Progress, start: float, stop: float) -> Progress:

@@ -124,16 +124,33 @@ class Verification:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Top-1 accuracy on labelled data, as fractions of 1.
+    """A metric on the evaluation data beside the source's on the same samples: top-1 accuracy unless another is named.
+
+    Where a sample is right or wrong, `low` and `high` are Wilson's score interval, the difference's bounds Agresti and
+    Min's, and `p_value` is McNemar's; otherwise the bounds are a paired bootstrap's (`verify/statistics.py`).
 
     Attributes:
-        value: Correct over samples.
-        low: Lower bound of the 95 % Wilson score interval.
+        value: The metric; for top-1, correct over samples.
+        low: Lower bound of its 95 % interval.
         high: Its upper bound.
         samples: How many.
-        difference: Accuracy minus the source's on the same samples.
-        difference_low: Lower bound of that paired difference's 95 % interval (Agresti and Min, 2005).
+        difference: The metric minus the source's on the same samples.
+        difference_low: Lower bound of that paired difference's 95 % interval.
         difference_high: Its upper bound.
+        metric: Its name.
+        against: `labels`; or `source`, where without labels the agreement with the source stands in for an accuracy.
+        higher_is_better: False for an error.
+        unit: `points` where drops are told in percentage points; empty where in the metric's own unit.
+        gained: Samples that only this variant got right; None where samples are not right or wrong.
+        lost: Samples that only the source got right; None likewise.
+        p_value: Exact two-sided McNemar test: how often chance alone gives so uneven a `gained` and `lost`; None
+            likewise.
+        interval: How the bounds were found.
+        allowed: The drop that the verdict is about.
+        verdict: `proven within 1 point`; or `measured within 1 point, cannot tell, 2,100 more samples needed`; or
+            `worse`.
+        more_samples: So many more are needed, at these rates, before the bound is within too; None where it is, where
+            the measured drop is not, or where no number would do.
     """
 
     value: float
@@ -143,6 +160,31 @@ class Accuracy:
     difference: float
     difference_low: float
     difference_high: float
+    metric: str = "top1"
+    against: str = "labels"
+    higher_is_better: bool = True
+    unit: str = "points"
+    gained: int | None = None
+    lost: int | None = None
+    p_value: float | None = None
+    interval: str = ""
+    allowed: float = 1.0
+    verdict: str = ""
+    more_samples: int | None = None
+
+    @property
+    def drop(self) -> float:
+        """By how much it is worse than the source, as measured: in points, or the metric's own unit."""
+        return self._scale * (-self.difference if self.higher_is_better else self.difference)
+
+    @property
+    def drop_bound(self) -> float:
+        """By how much it is worse at most, by the 95 % interval's bound."""
+        return self._scale * (-self.difference_low if self.higher_is_better else self.difference_high)
+
+    @property
+    def _scale(self) -> float:
+        return 100.0 if self.unit == "points" else 1.0
 
 
 @dataclass(frozen=True)
@@ -212,6 +254,8 @@ class Variant:
         bytes: Its size (of a folder: all its files).
         gzip_bytes: The size of one gzip stream (level 9) over it (of a folder: over its files in sorted order); None
             of artifacts above 32 MiB, where it is not measured.
+        brotli_bytes: The same as one brotli stream (quality 11), which web servers and app stores send; None of
+            artifacts above 4 MiB, unless a budget asks for it.
         sha256: Of the file (of a folder: over sorted relative paths and bytes).
         verification: What executing it showed.
         accuracy: On labelled data; None without.
@@ -236,6 +280,7 @@ class Variant:
     min_runtime: str | None = None
     transposes: tuple[Transposed, ...] = ()
     moved: tuple[Moved, ...] = ()
+    brotli_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -289,6 +334,27 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """One budget and one variant.
+
+    Attributes:
+        budget: The budget's name, as in `budget.Budget`.
+        met: Whether the variant keeps to it.
+        allowed: The limit in words.
+        measured: What was measured in words, or why nothing was.
+        limit: The limit as a number; None for what is either so or not.
+        value: What was measured; None where nothing was.
+    """
+
+    budget: str
+    met: bool
+    allowed: str
+    measured: str
+    limit: float | None = None
+    value: float | None = None
+
+
+@dataclass(frozen=True)
 class Pack:
     """One bundle.
 
@@ -300,6 +366,7 @@ class Pack:
         skipped: What is not, and why.
         source_accuracy: Of the source on the evaluation data; None without labels.
         within: For each variant, by `target/compression`, whether it fits the budget; empty without a budget.
+        budgets: For each variant likewise, how it stands against each limit of the budget.
         over: One sentence for each target of which no variant fits the budget.
         advice: What more data or options would give, one sentence each.
     """
@@ -311,6 +378,7 @@ class Pack:
     skipped: tuple[Skipped, ...] = ()
     source_accuracy: Accuracy | None = None
     within: dict[str, bool] = dataclasses.field(default_factory=dict)
+    budgets: dict[str, tuple[Judgement, ...]] = dataclasses.field(default_factory=dict)
     over: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
 
@@ -358,6 +426,7 @@ class Benched:
         cold_start_ms: From the start of a fresh process to its first output: import, load and one call.
         first_call_ms: Load and one call, without starting Python.
         peak_rss_mb: Peak resident memory of that process, in MiB.
+        sha256: Of the artifact, by which another machine knows what was measured.
     """
 
     artifact: str
@@ -365,6 +434,7 @@ class Benched:
     cold_start_ms: float
     first_call_ms: float
     peak_rss_mb: float
+    sha256: str = ""
 
 
 @dataclass(frozen=True)

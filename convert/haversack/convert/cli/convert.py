@@ -79,9 +79,10 @@ def command(
 def _print(made: Conversion) -> None:
     variant = made.variant
     gzip = "" if variant.gzip_bytes is None else f", {variant.gzip_bytes:,} with gzip"
+    brotli = "" if variant.brotli_bytes is None else f", {variant.brotli_bytes:,} with brotli"
     rows = [
         ("artifact", f"{variant.path} ({variant.target}, {variant.compression})"),
-        ("size", f"{variant.bytes:,} bytes{gzip}"),
+        ("size", f"{variant.bytes:,} bytes{gzip}{brotli}"),
     ]
     if variant.companions:
         rows.append(("beside it", ", ".join(variant.companions)))

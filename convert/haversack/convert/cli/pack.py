@@ -35,6 +35,24 @@ def command(
     max_size: Annotated[
         str | None, typer.Option("--max-size", metavar="SIZE", help="Bytes an artifact may have, such as 200KB.")
     ] = None,
+    confident: Annotated[
+        bool, typer.Option("--confident", help="Judge --max-drop by the bound of its 95 % interval.")
+    ] = False,
+    max_wire: Annotated[
+        str | None, typer.Option("--max-wire", metavar="SIZE", help="Bytes it may have over the wire, with brotli.")
+    ] = None,
+    max_latency: Annotated[
+        str | None,
+        typer.Option(
+            "--max-latency",
+            metavar="TIME",
+            help="Median of a call: 2ms or 800us on this machine, 2ms@pi4 on the device that --bench was measured on.",
+        ),
+    ] = None,
+    bench: Annotated[
+        Path | None,
+        typer.Option("--bench", metavar="JSON", help="What haversack bench --json gave on that device."),
+    ] = None,
     io_layout: options.IoLayout = "keep",
     io_dtype: options.IoDtype = "float32",
     deployment_target: options.DeploymentTarget = None,
@@ -59,6 +77,7 @@ def command(
 ) -> int:
     """Make every variant of MODEL, verify and measure each, and write one bundle."""
     from haversack.convert import isolated
+    from haversack.convert.budget import budget_of
     from haversack.convert.errors import BudgetError
     from haversack.convert.names import check_options, dims_of, hyperparameters_of, recipes_of, size_of, targets_of
 
@@ -67,6 +86,7 @@ def command(
     for target in targets:
         layout = io_layout if target == "tflite" or "tflite" not in targets else "keep"  # it concerns TFLite alone
         check_options(target, "fp32", calibration, layout, "float32", deployment_target, ranges, weights)
+    budget_of(max_drop, None, None, max_latency, bench, confident=confident)  # what cannot be meant is said at once
     with show.progress() as progress:
         made = isolated.pack(
             model,
@@ -79,6 +99,10 @@ def command(
             preprocess=preprocess,
             max_drop=max_drop,
             max_size=None if max_size is None else size_of(max_size),
+            confident=confident,
+            max_wire=None if max_wire is None else size_of(max_wire),
+            max_latency=max_latency,
+            bench=bench,
             io_layout=io_layout,
             io_dtype=io_dtype,
             deployment_target=deployment_target,
@@ -110,13 +134,22 @@ def _print(made: Pack) -> None:
     if made.source_accuracy is not None:
         rows.append(("source", f"accuracy {show.accuracy(made.source_accuracy)}"))
     told = [(show.difference(v.accuracy), v) for v in made.variants if v.accuracy is not None]
-    told += [("outside the budget", v) for v in made.variants if made.within and not made.within[_key(v)]]
+    told += [(text, v) for v in made.variants for text in _budget(made, v)]
     told += [(note, v) for v in made.variants for note in (*v.notes, *v.verification.notes)]
     rows += [(_names(made.variants, [v for text, v in told if text == each]), each) for each in dict(told)]
     rows += [("not made", f"{skip.target} {skip.compression}: {skip.reason}") for skip in made.skipped]
     rows += [("for more", advice) for advice in made.advice]
     if rows:
         show.lines(rows)
+
+
+def _budget(made: Pack, variant: Variant) -> list[str]:
+    """How a variant stands against each limit, where it does not keep to all of them."""
+    judged = made.budgets.get(_key(variant), ())
+    if all(each.met for each in judged):
+        return ["within the budget"] if judged else []
+    broken = (f"{each.allowed} allowed, measured {each.measured}" for each in judged if not each.met)
+    return ["outside the budget: " + "; ".join(broken)]
 
 
 def _key(variant: Variant) -> str:

@@ -80,8 +80,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
 
 def variants(made: Sequence[Variant]) -> None:
     """Print the comparison of variants: size, accuracy, agreement, latency, verified."""
-    header = ("target", "compression", "bytes", "gzip", "accuracy [95 %]", "agreement", "p50/p95/p99 here", "verified")
-    table(header, [variant_row(variant) for variant in made], right=(2, 3))
+    header = (
+        "target",
+        "compression",
+        "bytes",
+        "gzip",
+        "brotli",
+        "accuracy [95 %]",
+        "agreement",
+        "p50/p95/p99 here",
+        "verified",
+    )
+    table(header, [variant_row(variant) for variant in made], right=(2, 3, 4))
 
 
 def variant_row(variant: Variant) -> tuple[str, ...]:
@@ -92,6 +102,7 @@ def variant_row(variant: Variant) -> tuple[str, ...]:
         variant.compression,
         f"{variant.bytes:,}",
         "-" if variant.gzip_bytes is None else f"{variant.gzip_bytes:,}",
+        "-" if variant.brotli_bytes is None else f"{variant.brotli_bytes:,}",
         accuracy(variant.accuracy),
         "-" if proof.agreement is None else f"{proof.agreement:.1%}",
         latency(variant.latency),
