@@ -2,7 +2,9 @@
 
 The graph that is written is the hub's, with rewrites that do not change a value and hold on every machine:
 
+- `unit_scales` (of `targets`): most activations get the scale 1, so that a bias has the scales of its weights;
 - `unsigned.py`: int8 activations become uint8, which onnxruntime fuses into integer kernels on x86 as on ARM;
+- `integers.py`: what onnxruntime computes on integers in any case is said on integers;
 - `foldable.py`: what onnxruntime would recompute on every run becomes what it folds when it loads;
 - `shrink.py`: names, types of intermediate values and repeated initializers go: half of a small file.
 
@@ -20,8 +22,9 @@ from haversack.convert.compress.editing import Editor, drop_unused_initializers
 from haversack.convert.compress.recipes import STORAGES
 from haversack.convert.errors import Blocker, UnsupportedError
 from haversack.convert.targets import Options, Written
-from haversack.convert.targets.ort import defaults, edges, foldable, layers, preflight, shrink, unsigned
+from haversack.convert.targets.ort import defaults, edges, foldable, integers, layers, preflight, shrink, unsigned
 from haversack.convert.targets.ort.ort_format import operator_config, write_ort
+from haversack.convert.targets.unit_scales import unit_scales
 
 MIN_RUNTIME = "onnxruntime 1.20"
 """The first that runs opset 21 in full."""
@@ -83,7 +86,7 @@ class OrtTarget:
         found = self.preflight(model, recipe, options)
         if found:
             raise UnsupportedError(self.name, found)
-        copy = model.clone()
+        copy = unit_scales(model).clone()
         editor = Editor(copy.graph)
         notes: list[str] = []
         held: dict[str, str] = {}
@@ -100,6 +103,8 @@ class OrtTarget:
             foldable.dequantize_by_product(editor)
         encoded = unsigned.to_unsigned(editor)
         shrink.drop_saturated(copy.graph)
+        integers.move_integers(editor)
+        integers.narrow_biases(editor)
         shrink.factor_bias_scales(editor)
         defaults.drop_defaults(copy.graph, copy.opset_imports[""])
         drop_unused_initializers(copy.graph)

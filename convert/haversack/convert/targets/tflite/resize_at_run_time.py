@@ -13,6 +13,7 @@ from haversack.convert.targets.tflite.fuse import fuse
 from haversack.convert.targets.tflite.graph import Vary
 from haversack.convert.targets.tflite.lower import Lowered, lower
 from haversack.convert.targets.tflite.symbolic import OTHER_OPERATORS, Merge
+from haversack.convert.targets.unit_scales import unit_scales
 
 if TYPE_CHECKING:
     from haversack.convert.resizing import Attempt
@@ -27,7 +28,7 @@ def lowered_once(model: ir.Model, options: Options, *, sizes_vary: Vary = "") ->
     Raises:
         UnsupportedError: The target cannot hold it.
     """
-    lowered = lower(model, options, sizes_vary=sizes_vary)
+    lowered = lower(unit_scales(model), options, sizes_vary=sizes_vary)
     if lowered.blockers:
         raise UnsupportedError("tflite", lowered.blockers)
     fuse(lowered.graph)
