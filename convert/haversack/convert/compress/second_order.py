@@ -7,9 +7,12 @@ Surgeon", NeurIPS 1992). All rows share one order of inputs, so that one Cholesk
 (Frantar et al.: "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", ICLR 2023, for
 rounding; Frantar, Alistarh: "SparseGPT", ICML 2023, for pruning).
 
-x has a last element that is always 1, and meets the bias. It is never rounded, so it takes over what is left in the
-mean: the bias correction of Nagel et al. ("Data-Free Quantization Through Weight Equalization and Bias Correction",
-ICCV 2019), measured.
+What was rounded early could not know what came later, so sweeps of coordinate descent follow: each weight moves to the
+stored number that is best given all others, which lowers trace(D·H·Dᵀ) or leaves it (Behdin et al.: "QuantEase:
+Optimization-based Quantization for Language Models", 2023, algorithm 1).
+
+A bias is never rounded, so it takes over what is left in the mean (the bias correction of Nagel et al., "Data-Free
+Quantization Through Weight Equalization and Bias Correction", ICCV 2019, measured), and H is the covariance of x.
 """
 
 from __future__ import annotations
@@ -36,8 +39,12 @@ POSITIONS = 64
 LARGEST = 1600
 """Layers that sum over more inputs are left out: H grows with the square, its inverse with the cube."""
 
-DAMPING = 0.01
-"""Share of H's mean diagonal that is added to it: inputs that never vary must not blow up (GPTQ's value)."""
+DAMPING = 0.03
+"""Share of H's mean diagonal that is added to it: inputs that never vary must not blow up. From 0.001 to 0.1 the
+KL divergence on other calibration data changes by less than it does between subsets of that data."""
+
+SWEEPS = 4
+"""Sweeps of coordinate descent at most; they end where nothing moves."""
 
 
 @dataclass(frozen=True)
@@ -124,16 +131,29 @@ def moments(
     for found in activations(model, names, data, BATCHES, progress):
         for layer in layers:
             assert layer.node.inputs[0] is not None
-            x = np.nan_to_num(_inputs(layer, found[str(layer.node.inputs[0].name)]), posinf=0.0, neginf=0.0)
-            x = np.concatenate([x, np.ones((*x.shape[:-1], 1))], axis=-1)
+            x = summed(layer, found[str(layer.node.inputs[0].name)], POSITIONS)
             name = str(layer.weights.name)
             sums[name] = sums.get(name, 0.0) + x.swapaxes(1, 2) @ x / x.shape[1]
         count += 1
     return {name: total / count for name, total in sums.items()}
 
 
-def _inputs(layer: Layer, array: Array) -> Array:
-    """What a layer sums over: float64 [groups, positions, inputs of an output]."""
+def summed(layer: Layer, array: Array, positions: int) -> Array:
+    """What a layer sums over, with a 1 for the bias behind it.
+
+    Args:
+        layer: The layer.
+        array: Its input; what is not finite counts as zero.
+        positions: So many positions of a convolution's output are taken at most, evenly spread.
+
+    Returns:
+        float64 [groups, positions, inputs of an output + 1].
+    """
+    x = np.nan_to_num(_inputs(layer, array, positions), posinf=0.0, neginf=0.0)
+    return np.concatenate([x, np.ones((*x.shape[:-1], 1))], axis=-1)
+
+
+def _inputs(layer: Layer, array: Array, positions: int) -> Array:
     node = layer.node
     if node.op_type != "Conv":
         return array.reshape(1, -1, array.shape[-1]).astype(np.float64)
@@ -149,11 +169,11 @@ def _inputs(layer: Layer, array: Array) -> Array:
     windows = windows[(*every, *(slice(None, None, s) for s in strides), *(slice(None, None, d) for d in dilations))]
     places = windows.shape[2 : 2 + spatial]
     total = int(np.prod(places))
-    chosen = np.unravel_index(np.linspace(0, total - 1, min(POSITIONS, total)).astype(int), places)
+    chosen = np.unravel_index(np.linspace(0, total - 1, min(positions, total)).astype(int), places)
     picked = windows[(*every, *chosen)]  # [batch, channels, positions, *kernel]
-    batch, channels, positions = picked.shape[:3]
-    grouped = picked.reshape(batch, layer.groups, channels // layer.groups, positions, -1)
-    result: Array = grouped.transpose(1, 0, 3, 2, 4).reshape(layer.groups, batch * positions, -1).astype(np.float64)
+    batch, channels, count = picked.shape[:3]
+    grouped = picked.reshape(batch, layer.groups, channels // layer.groups, count, -1)
+    result: Array = grouped.transpose(1, 0, 3, 2, 4).reshape(layer.groups, batch * count, -1).astype(np.float64)
     return result
 
 
@@ -169,7 +189,10 @@ class Solver:
         self.layer = layer
         held = layer.node.inputs[2] if len(layer.node.inputs) > 2 else None
         self._has_bias = layer.node.op_type != "MatMul"
-        self._moment = moment if self._has_bias else moment[:, :-1, :-1]
+        self._mean = moment[:, :-1, -1]
+        inner = moment[:, :-1, :-1]
+        centred = inner - self._mean[:, :, None] * self._mean[:, None] if self._has_bias else inner
+        self._moment = np.stack([damped(each) for each in centred])
         groups, outputs, _ = layer.matrix(np.empty(layer.shape, np.bool_)).shape
         bias = constant(held)
         self.bias = np.broadcast_to(0.0 if bias is None else bias.reshape(-1), groups * outputs).reshape(
@@ -183,8 +206,8 @@ class Solver:
             array: The weights.
         """
         matrices = self.layer.matrix(array.astype(np.float64))
-        lost = [np.diag(np.linalg.inv(_damped(each, matrices.shape[2])))[: matrices.shape[2]] for each in self._moment]
-        return self.layer.unmatrix(matrices**2 / np.stack(lost)[:, None])
+        lost = np.stack([np.diag(np.linalg.inv(each)) for each in self._moment])
+        return self.layer.unmatrix(matrices**2 / lost[:, None])
 
     def round(self, array: Array, stored: Callable[..., Array], *parameters: Array) -> Array:
         """Round weights input by input.
@@ -199,16 +222,15 @@ class Solver:
         """
         matrices = self.layer.matrix(array)
         given = [self.layer.matrix(each) for each in parameters]
-        made, biases = np.empty(matrices.shape, np.float32), np.empty(self.bias.shape)
+        made = np.empty(matrices.shape, np.float32)
         for group, matrix in enumerate(matrices):
 
             def rounded(index: int, column: Array, group: int = group) -> Array:
                 return stored(column, *(each[group][:, index] for each in given))
 
-            bias = self.bias[group][:, None] if self._has_bias else np.empty((len(matrix), 0))
-            made[group], rest = _compensated(matrix, bias, self._moment[group], rounded)
-            biases[group] = rest[:, 0] if self._has_bias else 0.0
-        self.bias = biases
+            made[group] = compensated(matrix, self._moment[group], rounded)
+        if self._has_bias:
+            self.bias = self.bias + np.einsum("goi,gi->go", matrices.astype(np.float64) - made, self._mean)
         return self.layer.unmatrix(made)
 
     def apply(self, editor: Editor) -> None:
@@ -225,30 +247,54 @@ class Solver:
             del editor.graph.initializers[str(old.name)]
 
 
-def _compensated(
-    matrix: Array, rest: Array, moment: Array, rounded: Callable[[int, Array], Array]
-) -> tuple[Array, Array]:
-    """Round [outputs, inputs] input by input, those with the largest inputs first; what is in `rest` takes the last."""
-    inputs = matrix.shape[1]
-    work = np.concatenate([matrix.astype(np.float64), rest], axis=1)
-    order = np.append(np.argsort(-np.diag(moment)[:inputs], kind="stable"), np.arange(inputs, work.shape[1]))
-    moment = _damped(moment[np.ix_(order, order)], inputs)
+def compensated(matrix: Array, moment: Array, rounded: Callable[[int, Array], Array], sweeps: int = SWEEPS) -> Array:
+    """Round weights input by input, those with the largest inputs first, then anew until nothing gets better.
+
+    Args:
+        matrix: The weights, [outputs, inputs].
+        moment: H of the inputs, damped, so that it has an inverse.
+        rounded: Given the place of an input and numbers for its weights, what these are stored as.
+        sweeps: Of coordinate descent, at most.
+
+    Returns:
+        The stored weights, float64.
+    """
+    work = matrix.astype(np.float64)
+    order = np.argsort(-np.diag(moment), kind="stable")
+    factor = np.linalg.cholesky(np.linalg.inv(moment[np.ix_(order, order)])).T
     work = work[:, order]
-    factor = np.linalg.cholesky(np.linalg.inv(moment)).T
-    for step in range(inputs):
-        held = rounded(int(order[step]), work[:, step])
+    for step, place in enumerate(order):
+        held = rounded(int(place), work[:, step])
         error = (work[:, step] - held) / factor[step, step]
         work[:, step:] -= error[:, None] * factor[step, step:]
         work[:, step] = held
     result = np.empty_like(work)
     result[:, order] = work
-    return result[:, :inputs], result[:, inputs:]
+    _descend(result, matrix.astype(np.float64), moment, rounded, order, sweeps)
+    return result
 
 
-def _damped(moment: Array, inputs: int) -> Array:
-    """A copy with more on the diagonal of the inputs; what meets the bias is left as it is."""
-    made = moment.copy()
-    each = np.arange(inputs)
+def _descend(
+    made: Array, matrix: Array, moment: Array, rounded: Callable[[int, Array], Array], order: Array, sweeps: int
+) -> None:
+    """Coordinate descent on trace((made - matrix)·H·(made - matrix)ᵀ), in place."""
+    slope = (made - matrix) @ moment
+    for _ in range(sweeps):
+        moved = False
+        for place in order:
+            change = rounded(int(place), made[:, place] - slope[:, place] / moment[place, place]) - made[:, place]
+            if change.any():
+                slope += change[:, None] * moment[place]
+                made[:, place] += change
+                moved = True
+        if not moved:
+            return
+
+
+def damped(moment: Array) -> Array:
+    """A copy of H [inputs, inputs] with more on its diagonal."""
+    each = np.arange(len(moment))
+    made: Array = moment.copy()
     made[each, each] += DAMPING * made[each, each].mean() + np.finfo(np.float32).tiny
     return made
 
