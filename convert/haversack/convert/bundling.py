@@ -113,7 +113,9 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts
     inputs = tuple(_tensor(edge, _moved(layouts.get(("input", edge.name)), edge)) for edge in made.edges.inputs)
     outputs = tuple(_tensor(edge, _moved(layouts.get(("output", edge.name)), edge)) for edge in made.edges.outputs)
     golden = [] if samples is None or not proof.verified else _golden(made.edges, samples)
-    parameters = {"ranges": recipe.ranges, "weights": recipe.weights} if recipe.name == "int8" else {}
+    parameters: dict[str, str] = {"ranges": recipe.ranges, "weights": recipe.weights} if recipe.name == "int8" else {}
+    if recipe.plan is not None:
+        parameters = {"plan": recipe.plan.to_json()}
     return NewVariant(
         id=variant_id(variant),
         target=variant.target,
@@ -123,7 +125,7 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts
         outputs=outputs,
         companions=made.written.companions,
         golden=golden,
-        tolerance=_tolerance(made, golden),
+        tolerance=_tolerance(made, recipe.family, golden),
         recipe=parameters,
         verified=proof.verified,
         judged_by=f"{proof.by} against the {proof.against}" if proof.verified else "",
@@ -147,7 +149,7 @@ def _golden(edges: Edges, samples: Samples) -> Golden:
     return vectors
 
 
-def _tolerance(made: Made, golden: Golden) -> Tolerance:
+def _tolerance(made: Made, family: str, golden: Golden) -> Tolerance:
     """How far a device may be from the golden outputs.
 
     Float variants: the recipe's own tolerance, of the output's peak over all vectors as the contract has it (a single
@@ -156,8 +158,8 @@ def _tolerance(made: Made, golden: Golden) -> Tolerance:
     the outputs (the amplitude of the 6 dB that the recipe's contract asks), and two LSB of the output at least.
     """
     variant = made.variant
-    if variant.compression not in ("int8", "int8-dynamic"):
-        limit = FLOAT16 if variant.compression.endswith("fp16") else FLOAT32
+    if family not in ("int8", "int16", "int8-dynamic"):
+        limit = FLOAT16 if family.endswith("fp16") else FLOAT32
         return Tolerance(absolute=limit * _smallest_peak(golden), relative=limit)
     moved = max((error.max_abs for error in variant.verification.to_source), default=0.0) / 2
     absolute = 0.0

@@ -16,7 +16,7 @@ _WEIGHTS = (
     *("palette2-group16", "palette3-group16", "palette4-group16"),
     *("sparse50", "sparse75", "sparse2of4", "sparse50-palette4", "sparse50-int8"),
 )
-RECIPES = ("fp32", "fp16", "int8", "int8-dynamic", *_WEIGHTS, *(f"{name}-fp16" for name in _WEIGHTS))
+RECIPES = ("fp32", "fp16", "int8", "int16", "int8-dynamic", *_WEIGHTS, *(f"{name}-fp16" for name in _WEIGHTS))
 """As in `compress.recipes`, repeated here because that package imports numpy; a test holds the two together."""
 
 Scalar = str | int | float | bool
@@ -194,6 +194,24 @@ def check_options(
 def _choice(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise UsageError(f"{option} {value!r} is none of {', '.join(choices)}")
+
+
+def check_objective(objective: str | None) -> None:
+    """Refuse an objective that is none.
+
+    Raises:
+        UsageError: It is none of the choices.
+    """
+    if objective is not None:
+        _choice("--objective", objective, ("size", "wire", "latency"))
+
+
+def cache_folder(given: Path | None) -> Path:
+    """Where measurements that can be used again are kept: as given, or in the user's cache (XDG base directories)."""
+    if given is not None:
+        return given
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "haversack"
 
 
 def hyperparameters_of(given: str | Mapping[str, Scalar] | None) -> dict[str, Scalar]:

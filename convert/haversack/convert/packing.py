@@ -14,18 +14,22 @@ from typing import Literal
 from haversack.convert import latency
 from haversack.convert.budget import budget_of, judge, misses
 from haversack.convert.bundling import bundle
+from haversack.convert.compress.plan import Plan
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
-from haversack.convert.errors import UnsupportedError, UsageError
+from haversack.convert.errors import UnsupportedError, UsageError, VerificationError
 from haversack.convert.flexible import Size
 from haversack.convert.names import hyperparameters_of
 from haversack.convert.packed import Made
 from haversack.convert.pipeline import (
     STATIC_TARGETS,
     check_recipe,
+    checked_plan,
     checked_recipe,
     make,
     part,
 )
+from haversack.convert.planning import choice
+from haversack.convert.planning.planner import Planner, Stages
 from haversack.convert.publish import check_output, private_folder, publish, size
 from haversack.convert.report import Accuracy, Pack, Skipped, Variant
 from haversack.convert.targets import Options, Target, open_target
@@ -38,6 +42,11 @@ from haversack.runtimes.preprocess import Preprocess
 
 WITH_CALIBRATION = ("fp32", "fp16", "int8")
 WITHOUT_CALIBRATION = ("fp32", "fp16", "int8-weights")
+
+Objective = Literal["size", "wire", "latency"]
+
+TIGHTENED = 3
+"""So often a plan is tightened where no artifact of a target keeps the drop that its compressed model kept."""
 
 
 def pack(
@@ -61,6 +70,10 @@ def pack(
     dims: Mapping[str, Size] | None = None,
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
+    objective: Objective | None = None,
+    plan: str | Path | Plan | None = None,
+    cache: str | Path | None = None,
+    jobs: int | None = None,
     verify: bool = True,
     training_data: str | None = None,
     code_commit: str | None = None,
@@ -92,6 +105,12 @@ def pack(
         dims: Sizes of symbolic dimensions to fix, by name.
         ranges: How int8 chooses an activation's range.
         weights: One scale a channel, one a tensor, or what measures better.
+        objective: What to be best at within the budget: `size` on disk, `wire` (bytes of a download), `latency`; None:
+            all of them.
+        plan: A plan to follow as well, instead of searching for one.
+        cache: A folder that keeps what the search measured, so that a search that was stopped goes on where it was;
+            None: nothing is kept.
+        jobs: Processes that the search may use; None: one a core.
         verify: Execute and measure; otherwise every variant says `verified: false`.
         training_data: Provenance, in the user's words.
         code_commit: Provenance likewise.
@@ -118,7 +137,8 @@ def pack(
             evaluation=evaluation, recipes=None if recipes is None else list(recipes), preprocess=preprocess,
             max_drop=max_drop, confident=confident, max_size=max_size, max_wire=max_wire, max_latency=max_latency,
             bench=None if bench is None else Path(bench), io_layout=io_layout, io_dtype=io_dtype,
-            deployment_target=deployment_target, dims=dict(dims or {}), ranges=ranges, weights=weights, verify=verify,
+            deployment_target=deployment_target, dims=dict(dims or {}), ranges=ranges, weights=weights,
+            objective=objective, plan=plan, cache=None if cache is None else Path(cache), jobs=jobs, verify=verify,
             training_data=training_data, code_commit=code_commit, hyperparameters=hyperparameters,
         )  # fmt: skip
     say = progress or silent
@@ -132,6 +152,11 @@ def pack(
     targets = [open_target(name) for name in to]
     wanted = tuple(recipes) if recipes is not None else WITH_CALIBRATION if calibration else WITHOUT_CALIBRATION
     chosen = [checked_recipe(name, ranges, weights, calibrated=calibration is not None) for name in wanted]
+    given = None if plan is None else plan if isinstance(plan, Plan) else Plan.read(Path(plan))
+    planner: Planner | None = None
+    searching = given is None and recipes is None and calibration is not None and verify
+    searching = searching and (bool(budget) or objective is not None)
+    stages = Stages()
 
     say(0.0, f"reading {source_path.name}")
     work = Work.begin(source_path, preprocess, dims)
@@ -140,14 +165,31 @@ def pack(
     if max_drop is not None and samples is not None and samples.labels is None:
         raise UsageError("--max-drop needs labels in --evaluation DATA: accuracy must be measured")
 
+    io = io_options(io_layout, io_dtype, deployment_target)
+    every = [(recipe, tuple(target.name for target in targets)) for recipe in chosen]
+    if given is not None:
+        every.append((Recipe.of(checked_plan(given, work)), tuple(target.name for target in targets)))
     with private_folder(beside=path) as private:
-        made, skipped = _variants(work, targets, chosen, io_options(io_layout, io_dtype, deployment_target), samples,
-                                  private, part(say, 0.1, 0.85))  # fmt: skip
+        with stages.timed("making and verifying recipes"):
+            made, skipped = _variants(work, targets, every, io, samples, private, part(say, 0.1, 0.3))
+        if searching and samples is not None:
+            planner = Planner(work, samples, budget, None if cache is None else Path(cache), jobs, stages)
+            planned = planner.plans(objective, [target.name for target in targets], part(say, 0.3, 0.7))
+            with stages.timed("making and verifying plans"):
+                for step in range(TIGHTENED + 1):
+                    more, refused = _variants(
+                        work, targets, planned, io, samples, private, part(say, 0.7, 0.85), planned=True
+                    )
+                    every, made, skipped = every + planned, made + more, skipped + refused
+                    planned = planner.tighter([each.variant for each in made], to) if step < TIGHTENED else []
+                    if not planned:
+                        break
         if not made:
             raise _none(skipped)
         if verify:
             say(0.85, "measuring latency")
-            made = _timed(made, samples)
+            with stages.timed("measuring latency"):
+                made = _timed(made, samples)
         source_accuracy = _source_accuracy(work, samples)
         if max_wire is not None:
             made = [_weighed(each) for each in made]
@@ -156,13 +198,22 @@ def pack(
         say(0.95, "writing the bundle")
         origin = {"training_data": training_data, "code_commit": code_commit, "hyperparameters": settings}
         manifest = bundle(
-            private / path.name, work, made, chosen, samples, evaluation is not None, source_accuracy, skipped, origin
+            private / path.name,
+            work,
+            made,
+            [recipe for recipe, _ in every],
+            samples,
+            evaluation is not None,
+            source_accuracy,
+            skipped,
+            origin,
         )
         variants = tuple(
             dataclasses.replace(each.variant, path=entry.file.path)
             for each, entry in zip(made, manifest.variants, strict=True)
         )
         total = size(private / path.name)
+        tried = () if planner is None else planner.report({variant.compression for variant in variants})
         if not over:
             publish([(private / path.name, path)], force=force)
     say(1.0, "done")
@@ -176,6 +227,11 @@ def pack(
         within={key: all(each.met for each in judged) for key, judged in budgets.items()},
         budgets=budgets,
         over=over,
+        best=choice.best(variants, budget, objective),
+        front=choice.fronts(variants),
+        tried=tried,
+        relaxing=choice.relaxing(variants, budget, tried),
+        stages={name: round(seconds, 2) for name, seconds in stages.seconds.items()},
         advice=_advice(calibration, evaluation, samples),
     )
 
@@ -198,29 +254,35 @@ def io_options(
 def _variants(
     work: Work,
     targets: Sequence[Target],
-    recipes: Sequence[Recipe],
+    recipes: Sequence[tuple[Recipe, tuple[str, ...]]],
     options: dict[tuple[str, bool], Options],
     samples: Samples | None,
     private: Path,
     progress: Progress,
+    *,
+    planned: bool = False,
 ) -> tuple[list[Made], list[Skipped]]:
-    """Make and verify each (recipe, target); what a target refuses is skipped with its reason."""
+    """Make and verify each recipe for its targets; what a target refuses is skipped with its reason."""
     made: list[Made] = []
     skipped: list[Skipped] = []
-    total = len(recipes) * len(targets)
-    for count, (recipe, target) in enumerate((recipe, target) for recipe in recipes for target in targets):
+    pairs = [(recipe, target) for recipe, names in recipes for target in targets if target.name in names]
+    for count, (recipe, target) in enumerate(pairs):
         name = f"{target.name} {recipe.name}"
-        step = part(progress, count / total, (count + 1) / total)
+        step = part(progress, count / len(pairs), (count + 1) / len(pairs))
         step(0.0, name)
-        asked = options[target.name, recipe.name == "int8"]
+        asked = options[target.name, recipe.family == "int8"]
         try:
-            check_recipe(target, recipe.name, work, asked)
+            check_recipe(target, recipe.family, work, asked)
             compressed = work.compressed(recipe, static=target.name in STATIC_TARGETS, progress=part(step, 0.0, 0.3))
             folder = private / f"{target.name}-{recipe.name}"
             folder.mkdir()
             path = folder / f"{work.source.name}-{recipe.name}{target.suffix}"
             made.append(make(work, target, recipe, compressed, path, asked, samples, part(step, 0.3, 1.0)))
         except (UnsupportedError, UsageError) as error:
+            skipped.append(Skipped(target.name, recipe.name, str(error)))
+        except VerificationError as error:
+            if not planned:  # a recipe that breaks its contract is a defect; of plans there are others
+                raise
             skipped.append(Skipped(target.name, recipe.name, str(error)))
     return made, skipped
 

@@ -13,6 +13,7 @@ from typing import Literal
 import onnx_ir as ir
 
 from haversack.convert.compress import Compressed, is_quantized
+from haversack.convert.compress.plan import Plan
 from haversack.convert.compress.recipes import RECIPES, RangeRule, Recipe, WeightGranularity
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError, VerificationError
 from haversack.convert.flexible import Size
@@ -35,6 +36,9 @@ from haversack.runtimes.preprocess import Preprocess
 
 STATIC_TARGETS = frozenset({"tflite", "coreml"})
 """Targets that are given static shapes: the batch bound to 1, other symbolic dimensions to a default size."""
+
+INTEGER = ("int8", "int16")
+"""Recipes whose activations are integers."""
 
 RESIZABLE_TARGETS = frozenset({"tflite"})
 """Those of them whose artifacts take other sizes at run time unasked."""
@@ -131,11 +135,11 @@ def convert(
         raise UsageError(f"--state {next(iter(states))}: {why} do not go together; states are Core ML's")
     options = dataclasses.replace(options, images=work.images, states=dict(states or {}))
     target = open_target(target_name)
-    check_recipe(target, compress, work, options)
+    check_recipe(target, recipe.family, work, options)
     calibrating = work.open(calibration)
     samples = work.samples(inputs if inputs is not None else calibration) if verify else None
 
-    if recipe.name == "int8":  # What cannot be lowered is said before the calibration, not after it.
+    if recipe.family in INTEGER:  # What cannot be lowered is said before the calibration, not after it.
         say(0.15, f"asking {target.name}")
         refuse_blockers(target, work.sized, "fp32", dataclasses.replace(options, io_dtype="float32"))
     say(0.2, f"compressing to {compress}" if compress != "fp32" else "preparing")
@@ -159,12 +163,30 @@ def checked_recipe(name: str, ranges: RangeRule, weights: WeightGranularity, *, 
     """
     if name not in RECIPES:
         raise UsageError(f"unknown compression {name!r}; known are {', '.join(RECIPES)}")
-    if name == "int8" and not calibrated:
+    if name in INTEGER and not calibrated:
         raise UsageError(
-            "int8 needs --calibration DATA, a hundred real inputs, to learn the activations' ranges; "
+            f"{name} needs --calibration DATA, a hundred real inputs, to learn the activations' ranges; "
             "int8-weights needs none"
         )
+    if name == "int16":
+        return Recipe.of(Plan("int16", arithmetic="int16", ranges=ranges))
     return Recipe(name, ranges, weights)
+
+
+def checked_plan(plan: Plan, work: Work) -> Plan:
+    """The plan, held against the model that it is for.
+
+    Raises:
+        UsageError: It was made for another model, or integers are wanted without calibration data.
+    """
+    if plan.model and plan.model != work.source.sha256:
+        raise UsageError(
+            f"the plan {plan.name} was made for another model ({plan.model[:12]}…, this one is "
+            f'{work.source.sha256[:12]}…); clear its "model" to use it all the same'
+        )
+    if plan.arithmetic in INTEGER and work.calibration is None:
+        raise UsageError(f"the plan {plan.name} computes in {plan.arithmetic}: give --calibration DATA")
+    return plan
 
 
 def check_recipe(target: Target, recipe: str, work: Work, options: Options) -> None:
@@ -234,7 +256,7 @@ def make(
         VerificationError: The artifact does not keep its recipe's contract.
     """
     options = dataclasses.replace(options, resizing=work.resizing(compressed, target.name))
-    written = target.write(compressed.model, recipe.name, path, options)
+    written = target.write(compressed.model, recipe.family, path, options)
     variant = describe(target, recipe, written, compressed)
     if samples is None:
         return Made(variant, written, lambda: Edges(open_engine(written.path), compressed.model, options))
@@ -275,18 +297,20 @@ def verified(
     Raises:
         VerificationError: It does not keep its recipe's contract.
     """
-    promise = contract(recipe.name, quantized=is_quantized(work.bound))
+    promise = contract(recipe.family, quantized=is_quantized(work.bound))
     reference = work.reference(samples, part(progress, 0.0, 0.4))
     outputs = None
     if promise.against == COMPRESSED or promise.noise_margin_db is not None:
         outputs = work.compressed_outputs(recipe, samples, part(progress, 0.4, 0.6))
     static = target.name in STATIC_TARGETS
     model = work.compressed(recipe, static=static).model
-    subject = Subject(written.path, target.name, recipe.name, model, written.layers, options, promise)
+    subject = Subject(
+        written.path, target.name, recipe.family, model, written.layers, options, promise, name=recipe.name
+    )
     try:
         judged = judge(subject, reference, outputs, part(progress, 0.6, 1.0))
     except VerificationError as failure:
-        if target.name != "coreml" or not recipe.name.endswith("fp16"):
+        if target.name != "coreml" or not recipe.family.endswith("fp16"):
             raise
         from haversack.convert.verify.float16 import repair
 

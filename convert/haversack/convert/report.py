@@ -334,6 +334,29 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """One plan that the search built and executed as a compressed model.
+
+    Attributes:
+        name: Of the plan.
+        family: What it is for: `size`, `wire` or `weights`.
+        bytes: What its layers take, estimated: on disk, or over the wire for `wire`.
+        cost: What its layers cost together, measured one by one on calibration data.
+        drop: What it lost on the evaluation data, in points.
+        samples: On so many of its samples.
+        made: Whether artifacts were made of it.
+    """
+
+    name: str
+    family: str
+    bytes: float
+    cost: float
+    drop: float
+    samples: int
+    made: bool
+
+
+@dataclass(frozen=True)
 class Judgement:
     """One budget and one variant.
 
@@ -369,6 +392,11 @@ class Pack:
         budgets: For each variant likewise, how it stands against each limit of the budget.
         over: One sentence for each target of which no variant fits the budget.
         advice: What more data or options would give, one sentence each.
+        best: By target, the variant within the budget that is best at the objective.
+        front: By target, the variants that no other of it beats in everything measured.
+        tried: What the search executed.
+        relaxing: What it would take, or buy, to relax one part of the budget, one sentence each.
+        stages: Seconds, by stage.
     """
 
     model: Model
@@ -381,6 +409,11 @@ class Pack:
     budgets: dict[str, tuple[Judgement, ...]] = dataclasses.field(default_factory=dict)
     over: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
+    best: dict[str, str] = dataclasses.field(default_factory=dict)
+    front: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    tried: tuple[Tried, ...] = ()
+    relaxing: tuple[str, ...] = ()
+    stages: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from haversack.convert import described
 from haversack.convert.compress import Compressed
 from haversack.convert.compress import compress as compress_graph
+from haversack.convert.compress.mixed import Observed, apply_plan, observe_model
 from haversack.convert.compress.recipes import Recipe
 from haversack.convert.data import Dataset, open_data, synthetic
 from haversack.convert.errors import UsageError
@@ -64,6 +65,7 @@ class Work:
     _compressed: dict[tuple[str, bool], Compressed] = field(default_factory=dict)
     _outputs: dict[str, dict[str, Array]] = field(default_factory=dict)
     _reference: Reference | None = None
+    _observed: Observed | None = None
 
     @classmethod
     def begin(
@@ -166,9 +168,27 @@ class Work:
         key = (recipe.name, static)
         if key not in self._compressed:
             graph = self.sized if static else self.source.model
-            batches = None if self.calibration is None else (feeds for feeds, _ in self.calibration.batches(1))
-            self._compressed[key] = compress_graph(graph, recipe, batches, progress)
+            if recipe.plan is not None:
+                made, notes, repeat = apply_plan(graph, recipe.plan, self.observed(progress))
+                self._compressed[key] = Compressed(made, tuple(notes), repeat)
+            else:
+                batches = None if self.calibration is None else (feeds for feeds, _ in self.calibration.batches(1))
+                self._compressed[key] = compress_graph(graph, recipe, batches, progress)
         return self._compressed[key]
+
+    def observed(self, progress: Progress | None = None) -> Observed:
+        """What calibration data says of the model, looked at once; nothing without data."""
+        if self._observed is None:
+            data = self.calibration
+            calls = None if data is None else lambda: (feeds for feeds, _ in data.batches(1))
+            self._observed = observe_model(self.sized, calls, progress)
+        return self._observed
+
+    def forget(self, recipe: Recipe) -> None:
+        """Let go of what was made by a recipe."""
+        self._outputs.pop(recipe.name, None)
+        for static in (False, True):
+            self._compressed.pop((recipe.name, static), None)
 
     def reference(self, samples: Samples, progress: Progress | None = None) -> Reference:
         """The source executed on `samples`, once."""

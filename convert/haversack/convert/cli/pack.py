@@ -53,6 +53,24 @@ def command(
         Path | None,
         typer.Option("--bench", metavar="JSON", help="What haversack bench --json gave on that device."),
     ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            "--objective",
+            metavar="WHAT",
+            help="What to be best at within the budget: size (on disk), wire (a download) or latency.",
+        ),
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="JSON", help="Follow this plan instead of searching for one.")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", metavar="DIR", help="Keeps what the search measured; default: the user's cache."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", metavar="N", min=1, help="Processes of the search; default: one a core.")
+    ] = None,
     io_layout: options.IoLayout = "keep",
     io_dtype: options.IoDtype = "float32",
     deployment_target: options.DeploymentTarget = None,
@@ -79,9 +97,19 @@ def command(
     from haversack.convert import isolated
     from haversack.convert.budget import budget_of
     from haversack.convert.errors import BudgetError
-    from haversack.convert.names import check_options, dims_of, hyperparameters_of, recipes_of, size_of, targets_of
+    from haversack.convert.names import (
+        cache_folder,
+        check_objective,
+        check_options,
+        dims_of,
+        hyperparameters_of,
+        recipes_of,
+        size_of,
+        targets_of,
+    )
 
     targets = targets_of(to)
+    check_objective(objective)
     chosen = None if recipes is None else recipes_of(recipes)
     for target in targets:
         layout = io_layout if target == "tflite" or "tflite" not in targets else "keep"  # it concerns TFLite alone
@@ -109,6 +137,10 @@ def command(
             dims=dims_of(dim or ()),
             ranges=ranges,
             weights=weights,
+            objective=objective,
+            plan=plan,
+            cache=cache_folder(cache),
+            jobs=jobs,
             verify=not no_verify,
             training_data=training_data,
             code_commit=code_commit,

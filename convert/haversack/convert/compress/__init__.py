@@ -83,7 +83,7 @@ def compress(
         UsageError: The recipe is unknown, or the model is quantized already.
         DataError: `int8` without calibration data, or with data that does not fit.
     """
-    if recipe.name not in RECIPES:
+    if recipe.plan is None and recipe.name not in RECIPES:
         raise UsageError(f"unknown recipe {recipe.name!r}; known are {', '.join(RECIPES)}")
     if recipe.name == "fp32":
         return Compressed(model.clone())
@@ -91,6 +91,8 @@ def compress(
         raise UsageError(
             f"{recipe.name}: this model is already quantized; convert it with fp32, which keeps it as it is"
         )
+    if recipe.plan is not None or recipe.name == "int16":
+        raise UsageError(f"{recipe.name}: what follows a plan is compressed by apply_plan")
     if recipe.name == "int8":
         from haversack.convert.compress import int8
 

@@ -40,8 +40,6 @@ def rounded(
         UsageError: There are NaN or infinite weights.
     """
     along = axis if plan.granularity == "per-channel" else None
-    if plan.weights == "int8" and plan.bits == 8:
-        return Rounded(weights.quantize(name, array, along))
     if not np.isfinite(array).all():
         raise UsageError(f"{name}: NaN or infinite weights cannot be quantized; repair the model's training")
     scale = _steps(name, array, plan, along, importance)
@@ -60,6 +58,8 @@ def rounded(
 def _steps(name: str, array: Array, plan: LayerPlan, along: int | None, importance: Array | None) -> Array:
     """One step for all weights, or one an output channel: float32, a scalar or [channels]."""
     rows = array.reshape(1, -1) if along is None else np.moveaxis(array, along, 0).reshape(array.shape[along], -1)
+    if plan.weights == "int8" and plan.bits == LayerPlan.bits:
+        return weights.quantize(name, array, along).scale
     if plan.weights == "int4":
         share = None
         if importance is not None:

@@ -196,7 +196,7 @@ def round_layer(editor: Editor, node: ir.Node, layer: LayerPlan, seen: Seen) -> 
     assert array is not None
     known = known_of(value, seen)
     made = rounded(str(value.name), array, layer, qdq.channel_axis(node), known.importance, known.solver)
-    if known.solver is not None and (layer.weights, layer.bits) != ("int8", 8):
+    if known.solver is not None:
         known.solver.apply(editor)
     return made
 

@@ -5,6 +5,7 @@
 | `fp32`               | as is                                                                                |
 | `fp16`               | float16 initializers where float16 holds them, each followed by a Cast to float32    |
 | `int8`               | int8 QuantizeLinear/DequantizeLinear around ops that have int8 kernels; int8 weights |
+| `int16`              | the same with int16 activations, symmetric; weights stay int8                        |
 | `int8-dynamic`       | DynamicQuantizeLinear before MatMulInteger/ConvInteger, int8 weights                 |
 | `int8-weights`       | int8 weights of layers, each followed by a DequantizeLinear                          |
 | `int4-weights`       | the same in int4, one scale a channel                                                |
@@ -23,7 +24,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from haversack.convert.compress.plan import Plan
 
 RangeRule = Literal["minmax", "percentile", "mse"]
 WeightGranularity = Literal["auto", "per-channel", "per-tensor"]
@@ -69,7 +73,11 @@ HALF = "-fp16"
 WEIGHTS = ("int8-weights", *STORAGES)
 """The recipes that compress weights alone; their arithmetic is in float32."""
 
-RECIPES = ("fp32", "fp16", "int8", "int8-dynamic", *WEIGHTS, *(name + HALF for name in WEIGHTS))
+RECIPES = ("fp32", "fp16", "int8", "int16", "int8-dynamic", *WEIGHTS, *(name + HALF for name in WEIGHTS))
+
+
+PLANNED = {"int8": "int8", "int16": "int16", "float32": "int4-weights", "float16": "int4-weights" + HALF}
+"""The recipe whose contract a planned model keeps, by its arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +85,23 @@ class Recipe:
     """A compression as the user asks for it.
 
     Attributes:
-        name: One of `RECIPES`.
+        name: One of `RECIPES`, or the plan's own name.
         ranges: How an activation's range is chosen from what calibration saw.
         weights: One scale a channel, one a tensor, or whichever measures better.
+        plan: Says the precision of each layer; None: all layers are held as the recipe says.
     """
 
     name: str = "fp32"
     ranges: RangeRule = "mse"
     weights: WeightGranularity = "auto"
+    plan: Plan | None = None
+
+    @property
+    def family(self) -> str:
+        """The recipe in `RECIPES` whose hub form, contract and target support this one has."""
+        return self.name if self.plan is None else PLANNED[self.plan.arithmetic]
+
+    @classmethod
+    def of(cls, plan: Plan) -> Recipe:
+        """The recipe that follows a plan."""
+        return cls(plan.name, plan.ranges, plan=plan)

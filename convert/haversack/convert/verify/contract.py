@@ -6,6 +6,7 @@
 | `fp16`         | source             | relative error <= 1e-2 an output; at most 1 changed prediction in 1,000      |
 | `int8`         | compressed model   | each layer, fed the model's own inputs, <= 1 LSB (<= 2 table and mean ops);  |
 |                |                    | top-1 agreement >= 99 %; artifact-to-model noise 6 dB below model-to-source  |
+| `int16`        | compressed model   | as `int8`                                                                    |
 | `int8-weights` | compressed model   | relative error as fp32 (as fp16 where the target computes in float16)        |
 | other weights  | compressed model   | as `int8-weights`: int4, palettes, pruned                                    |
 | `..-fp16` of   | compressed model   | relative error <= 1e-2 an output; top-1 agreement >= 99.9 %                  |
@@ -86,7 +87,7 @@ FLOAT16 = 1e-2
 CONTRACTS: dict[str, Contract] = {
     "fp32": Contract(SOURCE, max_relative=FLOAT32),
     "fp16": Contract(SOURCE, max_relative=FLOAT16, max_changed=1),
-    "int8": Contract(COMPRESSED, min_agreement=0.99, noise_margin_db=6.0, layers=True),
+    **dict.fromkeys(("int8", "int16"), Contract(COMPRESSED, min_agreement=0.99, noise_margin_db=6.0, layers=True)),
     **dict.fromkeys(WEIGHTS, Contract(COMPRESSED, max_relative=FLOAT32)),
     **{name + HALF: Contract(COMPRESSED, max_relative=FLOAT16, min_agreement=0.999) for name in WEIGHTS},
     "int8-dynamic": Contract(SOURCE, noise_margin_db=-9.0),

@@ -33,11 +33,12 @@ class Subject:
     Attributes:
         path: The artifact.
         target: Its target's name.
-        compression: Its recipe's name.
+        compression: Its recipe in `RECIPES`.
         model: The compressed hub graph that it was lowered from.
         layers: The map from its operators to the graph.
         options: What it was made with.
         contract: What it promises.
+        name: What it is called where that is not its recipe: a plan's name.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Subject:
     layers: tuple[Layer, ...]
     options: Options
     contract: Contract
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def judge(
     Raises:
         VerificationError: It does not keep its contract; the first layer that diverges is named.
     """
-    label = f"{subject.target} {subject.compression}"
+    label = f"{subject.target} {subject.name or subject.compression}"
     engine = open_engine(subject.path)
     label += f" ({REFERENCE_EVALUATED})" if engine.emulated else ""
     edges = Edges(engine, subject.model, subject.options)

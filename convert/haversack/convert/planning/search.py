@@ -1,0 +1,239 @@
+"""The search for a plan: choose, build, execute, tighten, until what is measured keeps the budget.
+
+A plan is chosen on calibration data: the least bytes whose layers' costs (`sensitivity.py`) add up to at most a bound.
+What the bound stands for in accuracy is not known beforehand, so the plan is built, the compressed model is executed
+on the evaluation data, and the bound is moved by what that measured. Labels are looked at here and only so: whether a
+plan as a whole stays within the budget, never which layer gets what.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from haversack.convert.compress.mixed import Observed, apply_plan
+from haversack.convert.compress.plan import LayerPlan, Plan
+from haversack.convert.hub.evaluate import Evaluator
+from haversack.convert.planning.candidates import Family
+from haversack.convert.planning.knapsack import InfeasibleError, choose
+from haversack.convert.planning.sensitivity import Sensitivity
+from haversack.convert.report import Accuracy
+from haversack.convert.verify.accuracy import accuracy
+from haversack.convert.verify.compare import changed, noise
+from haversack.convert.verify.execute import Progress, run_all
+from haversack.convert.verify.reference import Reference
+from haversack.convert.work import Work
+from haversack.runtimes.engines import Array
+
+LOOSE, TIGHT = 1.0, 1e-4
+"""Bounds on the sum of costs (nats of divergence, or noise over signal) between which the search moves: at one nothing
+is left of a model, at the other nothing can be seen."""
+
+START = 0.03
+
+ROUNDS = 7
+"""Plans of a family that are built and executed at most."""
+
+WORTH = 0.01
+"""A plan that is smaller by less than this share than another is not worth a try of its own."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One plan, built and executed as a compressed model.
+
+    Attributes:
+        plan: The plan.
+        bound: That its layers' costs were kept to.
+        cost: What they add up to.
+        room: Bytes of its layers, on disk or on the wire as its family counts.
+        drop: Measured on evaluation data, in points: of accuracy, or of agreement with the source without labels.
+        accuracy: Likewise; None without labels.
+    """
+
+    plan: Plan
+    bound: float
+    cost: float
+    room: float
+    drop: float
+    accuracy: Accuracy | None
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a search stands on.
+
+    Attributes:
+        work: The model.
+        observed: What calibration data says of it.
+        sensitivity: What its layers cost.
+        reference: The source's outputs on the samples that plans are executed on.
+    """
+
+    work: Work
+    observed: Observed
+    sensitivity: Sensitivity
+    reference: Reference
+
+
+def search(ground: Ground, family: Family, max_drop: float, progress: Progress, rounds: int = ROUNDS) -> list[Tried]:
+    """Find the smallest plans of a family that lose at most so much.
+
+    The bound is doubled or halved until it has a plan within the budget on one side and one beyond it on the other;
+    then the gap is halved.
+
+    Args:
+        ground: The model and what is known of it.
+        family: What its plans are for.
+        max_drop: In points, measured on evaluation data.
+        progress: Told how far it is.
+        rounds: Plans that are built at most.
+
+    Returns:
+        Everything that was tried, the smallest first.
+    """
+    tried: dict[tuple[tuple[str, LayerPlan], ...], Tried] = {}
+    good, bad = 0.0, math.inf
+    bound = START
+    for count in range(rounds):
+        progress(count / rounds, f"planning for {family.name}: plan {count + 1} of at most {rounds}")
+        try:
+            plan = plan_within(ground.sensitivity, family, bound, ground.work.source.sha256)
+        except InfeasibleError:  # even the finest candidates cost more
+            bound = _least(ground.sensitivity, family) * 1.000001
+            if bound >= bad:
+                break
+            plan = plan_within(ground.sensitivity, family, bound, ground.work.source.sha256)
+        key = tuple(plan.layers.items())
+        if key not in tried:
+            tried[key] = execute(ground, family, plan, bound)
+        if tried[key].drop <= max_drop + 1e-9:
+            good = max(good, bound)
+        else:
+            bad = min(bad, bound)
+        if good and bad < math.inf:
+            if bad / good < 1.15:
+                break
+            bound = math.sqrt(good * bad)
+        elif good:
+            bound = good * 2
+        else:
+            bound = bad / 3
+        if not TIGHT <= bound <= LOOSE:
+            break
+    return sorted(tried.values(), key=lambda each: each.room)
+
+
+def plan_within(sensitivity: Sensitivity, family: Family, bound: float, model: str) -> Plan:
+    """The smallest plan whose layers' costs add up to at most a bound.
+
+    Raises:
+        InfeasibleError: There is none.
+    """
+    return _planned(family, _chosen(sensitivity, family, bound), sensitivity, model)
+
+
+def plan_in_room(sensitivity: Sensitivity, family: Family, room: float, model: str) -> Plan:
+    """The plan that costs least among those whose layers take at most so many bytes.
+
+    Raises:
+        InfeasibleError: There is none.
+    """
+    layers = {name: [plan for plan in rows if plan is not None] for name, rows in sensitivity.rows.items()}
+    costs = [[sensitivity.cost(name, plan) for plan in plans] for name, plans in layers.items()]
+    rooms = [[_room(sensitivity, family, name, plan) for plan in plans] for name, plans in layers.items()]
+    indices = choose(costs, rooms, room)
+    chosen = {name: plans[index] for (name, plans), index in zip(layers.items(), indices, strict=True)}
+    return _planned(family, chosen, sensitivity, model)
+
+
+def _chosen(sensitivity: Sensitivity, family: Family, bound: float) -> dict[str, LayerPlan]:
+    layers = {name: [plan for plan in rows if plan is not None] for name, rows in sensitivity.rows.items()}
+    weights = [[_room(sensitivity, family, name, plan) for plan in plans] for name, plans in layers.items()]
+    costs = [[sensitivity.cost(name, plan) for plan in plans] for name, plans in layers.items()]
+    indices = choose(weights, costs, bound)
+    return {name: plans[index] for (name, plans), index in zip(layers.items(), indices, strict=True)}
+
+
+def _planned(family: Family, chosen: dict[str, LayerPlan], sensitivity: Sensitivity, model: str) -> Plan:
+    rooms = [sensitivity.rows[name][layer].room for name, layer in chosen.items()]
+    parameters = sum(room.parameters for room in rooms if room is not None)
+    bits = 8 * sum(_room(sensitivity, family, name, layer) for name, layer in chosen.items()) / max(parameters, 1)
+    name = f"{family.name}{bits:.2f}"
+    default = LayerPlan("int8") if family.layers else LayerPlan("float16")
+    return Plan(name, model, family.arithmetic, methods=(), default=default, layers=chosen)
+
+
+def _room(sensitivity: Sensitivity, family: Family, name: str, plan: LayerPlan) -> float:
+    room = sensitivity.rows[name][plan].room
+    assert room is not None
+    return room.wire if family.counts == "wire" else room.disk
+
+
+def _least(sensitivity: Sensitivity, family: Family) -> float:
+    """The least that all layers can cost together."""
+    del family
+    return sum(
+        min(sensitivity.cost(name, plan) for plan in rows if plan is not None)
+        for name, rows in sensitivity.rows.items()
+    )
+
+
+def execute(ground: Ground, family: Family, plan: Plan, bound: float) -> Tried:
+    """Build the compressed model of a plan and execute it on the reference's samples."""
+    model, _, _ = apply_plan(ground.work.sized, plan, ground.observed)
+    reference = ground.reference
+    outputs = run_all(Evaluator(model).run, reference.samples)
+    scores, labels = reference.scores, reference.samples.labels
+    measured = None
+    if scores is None:
+        drop = _noise(reference, outputs)
+    else:
+        own = outputs[scores].reshape(reference.source[scores].shape)
+        if labels is not None:
+            measured = accuracy(own, reference.source[scores], labels)
+            drop = -100 * measured.difference
+        else:
+            drop = 100 * changed(reference.source[scores], own) / len(own)
+    room = sum(_room(ground.sensitivity, family, name, layer) for name, layer in plan.layers.items())
+    cost = sum(ground.sensitivity.cost(name, layer) for name, layer in plan.layers.items())
+    return Tried(plan, bound, cost, room, drop, measured)
+
+
+def _noise(reference: Reference, outputs: dict[str, Array]) -> float:
+    """Without class scores: noise as hundredths of the signal, of the worst output."""
+    own = noise(reference.source, outputs)
+    power = {name: float((value.astype(float) ** 2).sum()) for name, value in reference.source.items()}
+    return max((100 * own[name] / power[name] if power[name] else 0.0) for name in own)
+
+
+def worth_making(tried: list[Tried], max_drop: float, most: int = 3) -> Iterator[Tried]:
+    """Of what was tried, what is worth an artifact: the smallest within the budget, and what is more accurate still.
+
+    Args:
+        tried: The smallest first.
+        max_drop: In points.
+        most: So many at most.
+    """
+    best = math.inf
+    kept: list[Tried] = []
+    for each in tried:
+        if each.drop <= max_drop + 1e-9 and each.drop < best and (not kept or each.room > kept[-1].room * (1 + WORTH)):
+            kept.append(each)
+            best = each.drop
+    yield from kept[:most]
+
+
+def renamed(tried: list[Tried], taken: set[str]) -> list[Tried]:
+    """The same with names that no other variant has."""
+    made = []
+    for each in tried:
+        name, count = each.plan.name, 1
+        while name in taken:
+            count += 1
+            name = f"{each.plan.name}-{count}"
+        taken.add(name)
+        made.append(dataclasses.replace(each, plan=dataclasses.replace(each.plan, name=name)))
+    return made
