@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+sys.path.append(str(Path(__file__).parent))  # the modules beside this, as mixed_weights
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import kernel_moves as moves
 import kernel_windows as windows
+import ml_dtypes
 import numpy as np
 from kernel_case import (
     MOST_AXES,
@@ -205,7 +206,10 @@ FAMILIES: dict[str, tuple[range | tuple[int, ...], Family]] = {
 
 
 def cells(code: str, dtype: str, ranks: Sequence[int] | None = None) -> Iterator[Cell]:
-    """The cells of one row: `dtype` taken as numbers, or `quantized` int8; ranks that the row claims unless given."""
+    """The cells of one row: `dtype` taken as numbers, or `quantized` int8, with `int4` weights or without.
+
+    Ranks are those that the row claims unless given.
+    """
     possible, family = FAMILIES[code]
     limit = KERNELS[code].max_rank or MOST_AXES
     for rank in possible if ranks is None else ranks:
@@ -213,12 +217,13 @@ def cells(code: str, dtype: str, ranks: Sequence[int] | None = None) -> Iterator
             continue
         for case in family(rank):
             name = f"{code} {dtype} rank {rank} {case.form}"
-            if dtype != "quantized":
+            if dtype not in ("quantized", "int4"):
                 yield _plain(name, code, case, dtype)
                 continue
             weights = any(n in KERNELS[code].weights for n in range(3))
             for per_channel in (False, True)[: 1 + weights]:
-                yield _quantized(f"{name} per channel" if per_channel else name, code, case, per_channel)
+                called = f"{name} per channel" if per_channel else name
+                yield _quantized(called, code, case, per_channel, int4=dtype == "int4")
 
 
 def _values(case: Case, dtype: str) -> list[Array]:
@@ -246,7 +251,7 @@ def _plain(name: str, code: str, case: Case, dtype: str) -> Cell:
     return _cell(name, code, case, arrays, inputs, [Tensor(e.shape, e.dtype.name) for e in expected], expected)
 
 
-def _quantized(name: str, code: str, case: Case, per_channel: bool) -> Cell:
+def _quantized(name: str, code: str, case: Case, per_channel: bool, int4: bool = False) -> Cell:
     """Integers in and out: the kernel gives what float arithmetic on the dequantized inputs rounds to."""
     kernel = KERNELS[code]
     random = np.random.default_rng(1)
@@ -262,7 +267,11 @@ def _quantized(name: str, code: str, case: Case, per_channel: bool) -> Cell:
             quantizations.append(Quantization(scale, np.zeros(scale.size, np.int64)))
             continue
         zero = 0 if weights else 7 if same else (7, -20)[n]
-        arrays.append(random.integers(max(lowest, zero + 5) if case.low > 0 else lowest, 120, shape).astype(np.int8))
+        if weights and int4:
+            arrays.append(random.integers(-8, 8, shape).astype(ml_dtypes.int4))
+        else:
+            low = max(lowest, zero + 5) if case.low > 0 else lowest
+            arrays.append(random.integers(low, 120, shape).astype(np.int8))
         axis = len(shape) - 1 if code == "DEPTHWISE_CONV_2D" else 0
         if weights and per_channel:
             scale = np.linspace(0.05, 0.15, shape[axis], dtype=np.float32)

@@ -71,8 +71,12 @@ pickle.dump(found, open(sys.argv[2], "wb"), 4)
 
 def every_cell() -> dict[str, Cell]:
     """All cells by name."""
-    rows = ((c, d) for c in FAMILIES for d in (*sorted(KERNELS[c].plain), *(["quantized"] if KERNELS[c].int8 else [])))
-    return {cell.name: cell for code, dtype in rows for cell in cells(code, dtype)}
+    found = {}
+    for code, kernel in KERNELS.items():
+        forms = {"quantized": kernel.int8, "int4": kernel.int4}
+        for dtype in (*sorted(kernel.plain), *(form for form, held in forms.items() if held)):
+            found.update({cell.name: cell for cell in cells(code, dtype)} if code in FAMILIES else {})
+    return found
 
 
 def failures(release: str, python: str, given: dict[str, Cell]) -> tuple[int, dict[str, str]]:

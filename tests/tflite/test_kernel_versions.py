@@ -27,7 +27,8 @@ CONTROL = {"IF", "WHILE"}
 def rows() -> Iterator[tuple[str, str]]:
     """Every row of the table, an element type at a time."""
     for code in FAMILIES:
-        for dtype in (*sorted(KERNELS[code].plain), *(["quantized"] if KERNELS[code].int8 else [])):
+        forms = {"quantized": KERNELS[code].int8, "int4": KERNELS[code].int4}
+        for dtype in (*sorted(KERNELS[code].plain), *(form for form, held in forms.items() if held)):
             yield code, dtype
 
 
@@ -110,7 +111,8 @@ json.dump(told, open(sys.argv[2], "w"))
 @pytest.mark.slow
 def test_versions_and_releases_are_those_of_tensorflows_converter(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
-    given = {cell.name: cell for code, dtype in rows() for cell in cells(code, dtype)}
+    # That converter crashes on constants of int4.
+    given = {cell.name: cell for code, dtype in rows() if dtype != "int4" for cell in cells(code, dtype)}
     asked, told = tmp_path / "cells.pickle", tmp_path / "told.json"
     asked.write_bytes(pickle.dumps([(name, cell.data) for name, cell in given.items()]))
     done = subprocess.run(

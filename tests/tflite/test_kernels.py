@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from kernel_cases import FAMILIES, Cell, cells
@@ -58,6 +59,13 @@ def test_int8(code: str, xnnpack: bool, run: Run) -> None:
     assert faults(code, "quantized", xnnpack, run) == {}
 
 
+@pytest.mark.parametrize("xnnpack", [True, False])
+@pytest.mark.parametrize("code", [code for code in FAMILIES if KERNELS[code].int4])
+def test_int4_weights(code: str, xnnpack: bool, run: Run) -> None:
+    """Weights of four bits, two a byte, under int8 data."""
+    assert faults(code, "int4", xnnpack, run) == {}
+
+
 def test_a_wrong_value_is_a_fault(run: Run) -> None:
     """The comparison is not blind: one element off by one is told, in every kind of output."""
     for code, dtype in (("ADD", "int32"), ("ADD", "float32"), ("EQUAL", "float32"), ("RELU", "quantized")):
@@ -105,16 +113,20 @@ def test_quantize_and_dequantize(dtype: str, rank: int, xnnpack: bool, run: Run)
 
 
 @pytest.mark.parametrize("xnnpack", [True, False])
-@pytest.mark.parametrize("kind", ["float16", "per channel"])
+@pytest.mark.parametrize("kind", ["float16", "per channel", "int4", "int4 per channel"])
 def test_dequantized_constants(kind: str, xnnpack: bool, run: Run) -> None:
     """Weights that are kept small: a constant, widened at start, and added."""
     if kind == "float16":
         stored = Tensor((2, 3), "float16", np.arange(6, dtype=np.float16).reshape(2, 3), widened=True)
+    elif kind.startswith("int4"):
+        scale = np.array([0.5, 0.25, 2] if "per channel" in kind else [0.5], np.float32)
+        q = Quantization(scale, np.zeros(scale.size, np.int64), 1)
+        stored = Tensor((3, 3), "int4", np.arange(-5, 4).reshape(3, 3).astype(ml_dtypes.int4), q)
     else:
         q = Quantization(np.array([0.5, 0.25, 2], np.float32), np.zeros(3, np.int64), 1)
         stored = Tensor((2, 3), "int8", np.arange(-3, 3, dtype=np.int8).reshape(2, 3), q)
-    x, wide, y = Tensor((2, 3), "float32"), Tensor((2, 3), "float32"), Tensor((2, 3), "float32")
+    x, wide, y = (Tensor(stored.shape, "float32") for _ in range(3))
     operators = [Operator("DEQUANTIZE", [stored], [wide], {}, "w"), Operator("ADD", [x, wide], [y], {}, "n")]
     data = serialize(Graph([("x", x)], [("y", y)], operators))[0]
-    given = np.full((2, 3), 0.5, np.float32)
+    given = np.full(stored.shape, 0.5, np.float32)
     np.testing.assert_array_equal(run(data, {"x": given}, xnnpack)["y"], given + stored.value())

@@ -88,3 +88,26 @@ def test_hybrid_kernels_take_int8_weights_and_float_activations(model: Any, benc
         assert data is not None
         assert weights is not None
         assert (data.dtype, weights.dtype) == ("float32", "int8")
+
+
+@pytest.mark.parametrize("container", ["int4", "fast", "int8"])
+@pytest.mark.parametrize("recipe", ["int4-weights", "int4-block16", "palette4", "palette2-group16", "sparse50-int8"])
+def test_stored_weights_are_the_hubs(recipe: str, container: str, model: Any, bench: Any, run: Any) -> None:
+    """The arithmetic is float, on the very weights of the compressed graph."""
+    hub, feeds = model
+    made = compress(hub, Recipe(recipe), None).model
+    written = bench.write(made, recipe, int4_container=container)
+    expected = Evaluator(made).run(feeds)["y"]
+    for xnnpack in (True, False):
+        # Five layers in a row, each rounded anew: five times what one may be off.
+        assert noise(run(bench.data, feeds, xnnpack)["y"], expected) <= 5e-5
+    dtypes = {op.inputs[0].dtype for op in extract.read(bench.data)[0].operators if op.code == "DEQUANTIZE"}
+    if recipe == "int4-weights":
+        assert dtypes == ({"int4"} if container == "int4" else {"int8"})
+        assert any("widened at start" in note for note in written.notes)
+    elif recipe == "sparse50-int8":
+        assert dtypes == {"int8"}
+    else:
+        assert not dtypes or recipe == "int4-block16"  # channels that do not divide into blocks have one scale each
+        assert any("smaller only where the file travels compressed" in note for note in written.notes)
+    assert written.min_runtime is not None

@@ -19,13 +19,13 @@ def unpack_weights(model: ir.Model) -> ir.Model:
     Returns:
         A model of the same values, in which each such result is an initializer under its own name.
     """
-    if not any(_unpacked(node) is not None for node in model.graph):
+    if not any(unpacked(node) is not None for node in model.graph):
         return model
     copy = model.clone()
     graph = copy.graph
     editor = Editor(graph)
     for node in list(graph):
-        array = _unpacked(node)
+        array = unpacked(node)
         if array is None:
             continue
         old = node.outputs[0]
@@ -45,12 +45,12 @@ def unpack_weights(model: ir.Model) -> ir.Model:
     return copy
 
 
-def _unpacked(node: ir.Node) -> Array | None:
-    """The float32 result of `node`, where it unpacks a constant."""
+def unpacked(node: ir.Node) -> Array | None:
+    """The float32 result of `node`, where it unpacks a constant; None where it does something else."""
     array = constant(node.inputs[0]) if node.inputs else None
     result = node.outputs[0]
     if array is not None and node.op_type == "Gather" and array.ndim == 1 and not result.is_graph_output():
-        indices = _indices(node.inputs[1])
+        indices = palette_indices(node.inputs[1])
         return None if indices is None or array.dtype != np.float32 else array[indices]
     if array is None or result.dtype != ir.DataType.FLOAT or result.is_graph_output():
         return None
@@ -76,7 +76,7 @@ def _unpacked(node: ir.Node) -> Array | None:
     return ((array.astype(np.int64) - zero_point.astype(np.int64)) * scale.astype(np.float32)).astype(np.float32)
 
 
-def _indices(value: ir.Value | None) -> Array | None:
+def palette_indices(value: ir.Value | None) -> Array | None:
     """A palette's indices: a constant of small integers, widened and perhaps moved to its group's entries."""
     node = None if value is None else value.producer()
     if node is None:
@@ -87,5 +87,5 @@ def _indices(value: ir.Value | None) -> Array | None:
         return None if held is None else held.astype(np.int64)
     if node.op_type != "Add":
         return None
-    first, second = (_indices(each) for each in node.inputs)
+    first, second = (palette_indices(each) for each in node.inputs)
     return None if first is None or second is None else first + second

@@ -31,6 +31,8 @@ class Options:
         resizing: Other sizes of a model with symbolic dimensions; None where all are fixed.
         images: Inputs that a Core ML package takes as images, by name.
         states: Inputs that a Core ML package keeps as states, each with the output that is left in it.
+        int4_container: What a TFLite file holds weights of four bits in, where its kernels take them: `int4` is half as
+            large on disk; `fast`, int4 only where a kernel is as fast on it; `int8`, the same numbers in bytes.
         ort_format: Also write the `.ort` flatbuffer and its operator config beside the `.onnx` (target `onnx`).
     """
 
@@ -41,6 +43,7 @@ class Options:
     resizing: Resizing | None = None
     images: Mapping[str, Image] = field(default_factory=dict)
     states: Mapping[str, str] = field(default_factory=dict)
+    int4_container: Literal["int4", "fast", "int8"] = "int4"
     ort_format: bool = True
 
 

@@ -37,9 +37,9 @@ SLOW_ORT = (
     "(2 to 8 times slower there); prefer the .onnx"
 )
 
-STORED = tuple(name for name, form in STORAGES.items() if not (form.block or form.sparsity or form.pattern))
-"""int4 and palettes, which onnxruntime unpacks when it loads the `.onnx`: as fast as float32 from then on. Blocks stay
-packed and cost time in each call (twice float32's on small convolutions), and zeros take the bytes of any number."""
+STORED = tuple(name for name, form in STORAGES.items() if not (form.sparsity or form.pattern))
+"""int4, blocks and palettes, which onnxruntime unpacks when it loads the `.onnx`: as fast as float32 from then on.
+Zeros take the bytes of any number."""
 
 PACKED = ("fp16", "int8-weights", "int8-dynamic", *STORED)
 """Recipes whose weights are unpacked when the model is loaded: folding them into the `.ort` would undo the recipe."""
@@ -99,18 +99,19 @@ class OrtTarget:
                     f"{len(floats)} convolutions compute in float32 on int8 weights ({floats[0]} is the first): "
                     "onnxruntime's ConvInteger runs many times slower"
                 )
-        if not any(node.op_type == "QuantizeLinear" for node in copy.graph):
-            foldable.dequantize_by_product(editor)
+        foldable.fold_weights(editor)
         encoded = unsigned.to_unsigned(editor)
         shrink.drop_saturated(copy.graph)
         integers.move_integers(editor)
         integers.narrow_biases(editor)
+        integers.drop_zero_points(editor)
         shrink.factor_bias_scales(editor)
         defaults.drop_defaults(copy.graph, copy.opset_imports[""])
         drop_unused_initializers(copy.graph)
         shrink.share_initializers(copy.graph)
         copy.graph.sort()
         mapped = layers.layers(copy.graph, encoded, held)
+        foldable.keep_float(editor)
         proto = ir.to_proto(copy)
         renamed = shrink.shorten_names(proto)
         shrink.strip(proto)

@@ -2,6 +2,7 @@
 
 - Given x_quantized → DequantizeLinear → Transpose → QuantizeLinear (the same scale) → y_quantized, the result is
   x_quantized → Transpose → y_quantized: what moves numbers about does not care what they stand for.
+- The zero points of a convolution's weights are left out, since they are zero (QGemm wants its own).
 - A bias of int32 whose numbers are small is stored as int16 and cast when the model is loaded: Cast is folded there
   before integer kernels are fused, so the kernels see int32.
 """
@@ -69,6 +70,17 @@ def _undoes(quantize: ir.Node, dequantize: ir.Node) -> bool:
         if one is None or two is None or one.ndim or one.dtype != two.dtype or one != two:
             return False
     return True
+
+
+def drop_zero_points(editor: Editor) -> None:
+    """Leave out zero points of zero where only convolutions take the numbers as their weights, in place."""
+    for node in editor.graph:
+        if node.op_type != DEQUANTIZE or len(node.inputs) < 3 or not node.outputs[0].uses():
+            continue
+        zero_point = constant(node.inputs[2])
+        weights = all(use.node.op_type == "Conv" and use.idx == 1 for use in node.outputs[0].uses())
+        if weights and zero_point is not None and zero_point.dtype == np.int8 and not zero_point.any():
+            node.resize_inputs(2)
 
 
 def narrow_biases(editor: Editor) -> int:

@@ -6,6 +6,7 @@ layout.py    channels-first to channels-last, as one exact optimisation
 ops/         the lowerings, a family a file
 builder.py   what lowerings build with; steps.py the single steps they are composed of
 control.py   operators that run subgraphs
+expand.py    palettes and blocks, written out
 kernels.py   which element types each kernel takes, in which version
 fuse.py      what one operator can do that several were emitted for
 write.py     the FlatBuffer; schema.py its tables
@@ -17,6 +18,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from haversack.convert.compress.recipes import WEIGHTS
 from haversack.convert.errors import Blocker, UnsupportedError
 from haversack.convert.targets import Options, Written
 
@@ -31,7 +33,7 @@ class TFLite:
 
     name = "tflite"
     suffix = ".tflite"
-    recipes = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights")
+    recipes = ("fp32", "fp16", "int8", "int8-dynamic", *WEIGHTS)
 
     def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:  # noqa: ARG002
         """Every reason why `model`, compressed by `recipe`, cannot be lowered; empty means it can."""

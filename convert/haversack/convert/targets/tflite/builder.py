@@ -28,6 +28,9 @@ Mode = Literal["plain", "integer", "hybrid"]
 ROUNDS = frozenset({"AVERAGE_POOL_2D", "RESIZE_BILINEAR"})
 """Kernels whose output has their input's scale, though their results lie between its steps."""
 
+REWARDS_INT4 = frozenset({"FULLY_CONNECTED"})
+"""Kernels that are as fast on weights of int4 as on those of int8: XNNPACK has them."""
+
 DEQUANTIZE_WORTH = 128
 """Bytes that a compressed constant must save before a DEQUANTIZE operator is worth it: its tables take as many."""
 
@@ -63,9 +66,11 @@ class Builder:
         mode: How it is being lowered: `plain`, on what tensors stand for; `integer`, on int8; `hybrid`, float with int8
             weights whose kernel quantizes its input itself.
         sizes_vary: Whether the operators must serve other sizes too; see `graph.Vary`.
+        int4: What holds weights of four bits; see `targets.Options.int4_container`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, int4: Literal["int4", "fast", "int8"] = "int4") -> None:
+        self.int4 = int4
         self.operators: list[Operator] = []
         self.notes: dict[str, None] = {}
         self.results: tuple[Result, ...] = ()
@@ -133,14 +138,17 @@ class Builder:
             return tensor
         if id(tensor) in self._plain:
             return self._plain[id(tensor)][1]
-        if tensor.data is not None:
-            saved = tensor.size * 4 - tensor.data.nbytes
-            if saved < DEQUANTIZE_WORTH or tensor.dtype not in ("int8", "float16"):
+        source = tensor
+        if tensor.stored is not None:
+            if self.int4 != "int4":  # XNNPACK takes a DEQUANTIZE of int8 for a constant, one of int4 it does not know
+                source = tensor.in_bytes()
+            saved = tensor.size * 4 - source.stored.nbytes  # type: ignore[union-attr]
+            if saved < DEQUANTIZE_WORTH or source.dtype not in ("int4", "int8", "float16"):
                 return self.const(tensor.value())
         widened = Tensor(tensor.shape, "float32")
         self._plain[id(tensor)] = (len(self.operators), widened)
         self._kept.append(tensor)
-        self._append("DEQUANTIZE", [tensor], [widened], {})
+        self._append("DEQUANTIZE", [source], [widened], {})
         return widened
 
     # Operators.
@@ -239,7 +247,7 @@ class Builder:
         if kernel.int8 is None:
             raise NoInt8Kernel(f"LiteRT's {code} has no int8 kernel")
         for n in data:
-            inputs[n] = self._integer_input(inputs[n], code, weights=n in kernel.weights)
+            inputs[n] = self._in_bits(self._integer_input(inputs[n], code, weights=n in kernel.weights), code)
         if kernel.int8 == "same":
             if code in ROUNDS and self.result.quantization is None:
                 raise NoInt8Kernel("its result is not quantized")
@@ -267,7 +275,7 @@ class Builder:
         if tensor is None or (tensor.quantization is None and tensor.dtype not in ("float32", "float16")):
             return tensor
         if tensor.quantization is not None:
-            if tensor.dtype != "int8" and not (weights and tensor.dtype == "int32"):
+            if tensor.dtype != "int8" and not (weights and tensor.dtype in ("int4", "int32")):
                 raise NoInt8Kernel(f"{code} reads {tensor.dtype}")
             if tensor.quantization.per_channel and not weights:
                 raise NoInt8Kernel(f"{code} takes one scale a tensor")
@@ -275,6 +283,13 @@ class Builder:
         if tensor.data is None:
             raise NoInt8Kernel(f"{code} reads a float tensor too")
         return self._uniform(tensor, code)
+
+    def _in_bits(self, tensor: Tensor | None, code: str) -> Tensor | None:
+        """Weights of four bits stay so where the kernel takes them and, if that is asked for, is as fast on them."""
+        if tensor is None or tensor.dtype != "int4":
+            return tensor
+        native = KERNELS[code].int4 and self.int4 != "int8" and (self.int4 == "int4" or code in REWARDS_INT4)
+        return tensor if native else tensor.in_bytes()
 
     def _uniform(self, tensor: Tensor, code: str) -> Tensor:
         """A float constant with one distinct value is exact in int8; any other must be quantized in the hub."""

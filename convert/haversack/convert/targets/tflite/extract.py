@@ -17,6 +17,7 @@ from haversack.convert.targets import Layer
 from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization, Tensor
 from haversack.convert.targets.tflite.schema import OPERATORS, OPTIONS, TENSOR_TYPES
 from haversack.convert.targets.tflite.write import serialize
+from haversack.runtimes.engines import Array
 
 _CODES = {number: code for code, (number, _) in OPERATORS.items()}
 
@@ -135,14 +136,24 @@ def _tensor(row: Any, buffers: Sequence[Any], file: bytes) -> Tensor:
     held = buffers[row.buffer]
     data = None
     if held.offset > 1:  # it follows the FlatBuffer
-        data = np.frombuffer(file, np.dtype(dtype), held.size // np.dtype(dtype).itemsize, held.offset).reshape(shape)
+        data = _numbers(np.frombuffer(file, np.uint8, held.size, held.offset), dtype, shape)
     elif held.data is not None:
-        data = np.asarray(held.data, np.uint8).view(np.dtype(dtype)).reshape(shape)
+        data = _numbers(np.asarray(held.data, np.uint8), dtype, shape)
     quantization = None
     if row.quantization is not None and row.quantization.scale is not None:
         scale, zero_point = np.asarray(row.quantization.scale), np.asarray(row.quantization.zeroPoint)
         quantization = Quantization(scale, zero_point, int(row.quantization.quantizedDimension))
     return Tensor(shape, dtype, data, quantization)
+
+
+def _numbers(stored: Array, dtype: str, shape: tuple[int, ...]) -> Array:
+    """The inverse of `Tensor.stored`."""
+    if dtype != "int4":
+        return stored.view(np.dtype(dtype)).reshape(shape)
+    import ml_dtypes
+
+    halves = np.stack([stored << 4, stored & 0xF0], -1).view(np.int8) >> 4
+    return halves.reshape(-1)[: int(np.prod(shape))].reshape(shape).astype(ml_dtypes.int4)
 
 
 def _options(code: str, row: Any) -> dict[str, Any]:

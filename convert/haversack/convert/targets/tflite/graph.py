@@ -87,6 +87,21 @@ class Tensor:
         """Number of elements."""
         return int(np.prod(self.shape, dtype=np.int64))
 
+    @property
+    def stored(self) -> Array | None:
+        """The data of a constant as the file has it: of int4 two numbers a byte, the first in the low half."""
+        if self.data is None or self.dtype != "int4":
+            return self.data
+        halves = self.data.astype(np.int8).reshape(-1).view(np.uint8) & 15
+        halves = np.append(halves, np.zeros(halves.size % 2, np.uint8))
+        return np.asarray(halves[::2] | halves[1::2] << 4)
+
+    def in_bytes(self) -> Tensor:
+        """An int4 constant as int8, the same numbers; any other tensor as it is."""
+        if self.data is None or self.dtype != "int4":
+            return self
+        return Tensor(self.shape, "int8", self.data.astype(np.int8), self.quantization)
+
     def value(self) -> Array:
         """What a constant stands for, dequantized or widened.
 

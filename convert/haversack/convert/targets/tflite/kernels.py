@@ -38,6 +38,7 @@ class Kernel:
         data: Positions of its data inputs (the others are shapes, axes, indices, conditions); None means all.
         weights: Positions that may be quantized per channel, or be an int32 bias.
         max_rank: The most axes any input may have, None for no limit below 8.
+        int4: Whether constant weights under int8 data may be int4.
     """
 
     plain: frozenset[str]
@@ -45,6 +46,7 @@ class Kernel:
     data: tuple[int, ...] | None = None
     weights: tuple[int, ...] = ()
     max_rank: int | None = None
+    int4: bool = False
 
     def data_inputs(self, count: int) -> tuple[int, ...]:
         """Positions of the data inputs among `count` inputs."""
@@ -127,11 +129,11 @@ KERNELS: Final[dict[str, Kernel]] = {
     "SOFTMAX": Kernel(F32, "fixed", max_rank=6),
     "LOG_SOFTMAX": Kernel(F32, "fixed"),
     # weights
-    "CONV_2D": Kernel(F32, "free", weights=(1, 2), max_rank=4),
-    "DEPTHWISE_CONV_2D": Kernel(F32, "free", weights=(1, 2), max_rank=4),
+    "CONV_2D": Kernel(F32, "free", weights=(1, 2), max_rank=4, int4=True),
+    "DEPTHWISE_CONV_2D": Kernel(F32, "free", weights=(1, 2), max_rank=4, int4=True),
     "TRANSPOSE_CONV": Kernel(F32, "free", data=(1, 2, 3), weights=(1, 3), max_rank=4),
     "CONV_3D": Kernel(F32, max_rank=5),
-    "FULLY_CONNECTED": Kernel(F32, "free", weights=(1, 2), max_rank=6),
+    "FULLY_CONNECTED": Kernel(F32, "free", weights=(1, 2), max_rank=6, int4=True),
     "BATCH_MATMUL": Kernel(F32, "free", max_rank=5),
     # windows and normalizations
     "AVERAGE_POOL_2D": Kernel(F32, "same", max_rank=4),
@@ -189,6 +191,8 @@ KERNELS: Final[dict[str, Kernel]] = {
 def _convolution(plain: int, hybrid: int, hybrid_per_channel: int, int8: int) -> Callable[[Operator], int]:
     def rule(operator: Operator) -> int:
         data, weights = operator.inputs[0], operator.inputs[1]
+        if weights is not None and weights.dtype == "int4":
+            return 7
         if (
             data is not None
             and weights is not None
@@ -211,6 +215,8 @@ def _fully_connected(operator: Operator) -> int:
     data, weights = operator.inputs[0], operator.inputs[1]
     per_channel = weights is not None and weights.quantization is not None and weights.quantization.per_channel
     hybrid = data is not None and weights is not None and data.dtype == "float32" and weights.dtype == "int8"
+    if weights is not None and weights.dtype == "int4":
+        return 10
     if per_channel and hybrid:
         return 12
     if hybrid and operator.options.get("asymmetric_quantize_inputs"):
@@ -250,6 +256,8 @@ def _cast(operator: Operator) -> int:
 
 def _dequantize(operator: Operator) -> int:
     tensor = operator.inputs[0]
+    if tensor is not None and tensor.dtype == "int4":
+        return 6
     if tensor is not None and tensor.quantization is not None and tensor.quantization.per_channel:
         return 5
     return {"int8": 2, "float16": 3, "int16": 3}.get(_dtype(operator, 0), 1)

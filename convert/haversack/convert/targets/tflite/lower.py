@@ -17,6 +17,7 @@ from haversack.convert.targets.refusals import unlowered, unsized
 from haversack.convert.targets.regions import Region
 from haversack.convert.targets.tflite import hybrid, steps
 from haversack.convert.targets.tflite.builder import Builder, Mode, NoInt8Kernel, Result
+from haversack.convert.targets.tflite.expand import expand
 from haversack.convert.targets.tflite.fuse_transposes import transpose_into_product
 from haversack.convert.targets.tflite.graph import Graph, Quantization, Tensor, Vary
 from haversack.convert.targets.tflite.layout import CHANNELS_LAST, Layout, assign
@@ -59,6 +60,7 @@ def lower(model: ir.Model, options: Options, *, sizes_vary: Vary = "") -> Lowere
         sizes_vary: Choose no operator that is right at these sizes alone.
     """
     LOWERINGS.load()
+    model, expansions = expand(model)
     model, blockers = bound_rows(model)
     model, unsaid = restate.restated(model, restate.OPERATORS)
     blockers += unsaid + _static_blockers(model)
@@ -66,8 +68,10 @@ def lower(model: ir.Model, options: Options, *, sizes_vary: Vary = "") -> Lowere
         told = {blocker.node for blocker in blockers}
         blockers += [blocker for blocker in _unknown_operators(model) if blocker.node not in told]
         return Lowered(Graph(), blockers=blockers)
-    builder = Builder()
+    builder = Builder(options.int4_container)
     builder.sizes_vary = sizes_vary
+    for sentence in expansions:
+        builder.note(sentence)
     return _Driver(assign(model, options.io_layout), options, builder).run()
 
 
@@ -158,7 +162,7 @@ class _Driver:
         if found is not None and found[1] == "int8":
             tensor = Tensor(shape, "int8", quantization=found[0])
         self.lowered.graph.inputs.append((value.name or "", tensor))
-        if dtype not in TENSOR_TYPES:
+        if dtype not in TENSOR_TYPES or dtype == "int4":
             blocker = Blocker(value.name or "", "input", f"no tensors of {dtype}", "cast it outside of the model")
             self.lowered.blockers.append(blocker)
         self._set(value, tensor)

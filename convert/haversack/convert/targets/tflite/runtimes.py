@@ -23,13 +23,13 @@ _RELEASES: Final[dict[str, str]] = {
     "CAST": "1.5.0 2.7.0 2.8.0 2.9.0 2.12.0",
     "CEIL": "1.14.0",
     "CONCATENATION": "1.5.0 1.14.0 2.3.0 2.14.0",
-    "CONV_2D": "1.5.0 1.14.0 1.14.0 2.3.0 2.4.0 2.9.0",
+    "CONV_2D": "1.5.0 1.14.0 1.14.0 2.3.0 2.4.0 2.9.0 2.11.0",
     "CONV_3D": "2.5.0",
     "COS": "1.14.0",
     "CUMSUM": "2.4.0",
-    "DEPTHWISE_CONV_2D": "1.5.0 1.12.0 1.14.0 2.2.0 2.3.0 2.3.0",
+    "DEPTHWISE_CONV_2D": "1.5.0 1.12.0 1.14.0 2.2.0 2.3.0 2.3.0 2.11.0",
     "DEPTH_TO_SPACE": "2.1.0 2.5.0",
-    "DEQUANTIZE": "1.13.1 1.14.0 1.15.0 2.2.0 2.7.0",
+    "DEQUANTIZE": "1.13.1 1.14.0 1.15.0 2.2.0 2.7.0 LiteRT_1.0.1",
     "DIV": "1.6.0 2.3.0",
     "DYNAMIC_UPDATE_SLICE": "2.9.0",
     "ELU": "1.14.0",
@@ -112,13 +112,13 @@ _RELEASES: Final[dict[str, str]] = {
     "WHERE": "1.14.0",
     "WHILE": "1.15.0",
 }
-"""Releases of the versions 1, 2, 3 … of each operator."""
+"""Releases of the versions 1, 2, 3 … of each operator; where none is published, the first that was seen to load it."""
 
 
 def published(operator: Operator) -> str | None:
     """The release that the operator's version came with; None where that is not known."""
     releases, number = _RELEASES.get(operator.code, "").split(), version(operator)
-    return releases[number - 1] if number <= len(releases) else None
+    return releases[number - 1].replace("_", " ") if number <= len(releases) else None
 
 
 def minimum(operators: Iterable[Operator], *, outside: bool = False) -> str | None:
@@ -150,8 +150,10 @@ def measured(operator: Operator) -> str:
     many, int8 = any(len(tensor.shape) > 4 for tensor in given), bool(given) and given[0].dtype == "int8"
     broadcast = many and len({tensor.shape for tensor in given}) > 1
     per_channel = any(tensor.quantization is not None and tensor.quantization.per_channel for tensor in given)
+    int4 = code == "FULLY_CONNECTED" and any(tensor.dtype == "int4" for tensor in given)
     grown = {
         "LiteRT 2.1.6": code in ("MEAN", "PRELU") and many and int8,
+        "LiteRT 1.1.2": int4 and per_channel,
         "LiteRT 1.0.1": any(tensor.dtype == "uint16" for tensor in (*given, *operator.outputs))
         or (code == "MUL" and broadcast),
         "2.13.0": (code == "ADD" and broadcast) or (code in ("EXP", "SUM") and int8),

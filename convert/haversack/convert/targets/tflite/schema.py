@@ -24,8 +24,9 @@ TENSOR_TYPES: Final[dict[str, int]] = {
     "uint64": 12,
     "uint32": 15,
     "uint16": 16,
+    "int4": 17,
 }
-"""NumPy's name of an element type to `TensorType`."""
+"""NumPy's name of an element type to `TensorType`; int4 is ml_dtypes', and only constants have it."""
 
 SAME: Final = 0
 VALID: Final = 1

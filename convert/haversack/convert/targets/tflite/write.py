@@ -75,7 +75,8 @@ class _Writer:
         self.graphs = graph.graphs()
         self.graph_numbers = {id(each): number for number, each in enumerate(self.graphs)}
         self.operators = [operator for each in self.graphs for operator in each.operators]
-        constants = [(id(t), t.data) for each in self.graphs for t in each.tensors() if t.data is not None]
+        self.stored = {id(t): data for each in self.graphs for t in each.tensors() if (data := t.stored) is not None}
+        constants = list(self.stored.items())
         total = sum(array.nbytes for _, array in constants)
         self.largest_inline = total if total <= inline_bytes else OUTSIDE_BYTES
         inline = sum(array.nbytes for _, array in constants if array.nbytes <= self.largest_inline)
@@ -147,7 +148,8 @@ class _Writer:
         return self._table([_offset(0, tensors), _offset(1, inputs), _offset(2, outputs), _offset(3, operators)])
 
     def _tensor(self, tensor: Tensor, name: str | None) -> int:
-        buffer = 0 if tensor.data is None or not tensor.size else self._buffer(tensor.data, self.contents[id(tensor)])
+        data = self.stored.get(id(tensor)) if tensor.size else None
+        buffer = 0 if data is None else self._buffer(data, self.contents[id(tensor)])
         slots: list[Slot] = [
             _offset(0, self._ints(tensor.shape)),
             (1, "Int8", TENSOR_TYPES[tensor.dtype], 0),

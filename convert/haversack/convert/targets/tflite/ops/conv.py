@@ -72,6 +72,9 @@ def _conv_2d(
         if b.mode == "hybrid":  # XNNPACK has no hybrid depthwise kernel, and without it VWW runs four times slower
             kernel = b.plain(kernel)
         return b.op("DEPTHWISE_CONV_2D", [x, kernel, bias], out, depth_multiplier=filters // channels, **options)
+    if weights.dtype == "int4" and b.int4 != "int8" and b.mode == "integer" and _pointwise(window, edges, group):
+        dense = steps.reshape(b, weights, weights.shape[:2])  # XNNPACK has no CONV_2D with int4
+        return b.op("FULLY_CONNECTED", [x, dense, bias], out, keep_num_dims=True)
     kernel = steps.transpose(b, weights, (0, 2, 3, 1))
     if group == 1 or b.mode != "hybrid":
         return b.op("CONV_2D", [x, kernel, bias], out, **options)
@@ -83,6 +86,11 @@ def _conv_2d(
     )
     shape = (*out[:-1], filters // group)
     return steps.concat(b, [b.op("CONV_2D", [*part], shape, **options) for part in parts], 3)
+
+
+def _pointwise(window: Window, edges: list[tuple[int, int]], group: int) -> bool:
+    """Whether the convolution is one dense layer, applied at every place."""
+    return group == 1 and set(window.strides) == {1} and set(window.extents) == {1} and not any(map(any, edges))
 
 
 def _padded(b: Builder, x: Tensor, window: Window, edges: list[tuple[int, int]]) -> tuple[Tensor, int]:
