@@ -151,7 +151,7 @@ def _variant(entry: manifest.Variant, measured: VariantMeasurements | None) -> V
         brotli_bytes=facts.get("brotli_bytes"),
         sha256=entry.file.sha256,
         verification=proof,
-        accuracy=decode(Accuracy, facts.get("accuracy")),
+        accuracy=decode(Accuracy, facts.get("accuracy") or facts.get("metric")),
         latency=timed,
         notes=entry.notes,
         min_runtime=entry.min_runtime,

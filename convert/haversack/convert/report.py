@@ -175,12 +175,17 @@ class Accuracy:
     @property
     def drop(self) -> float:
         """By how much it is worse than the source, as measured: in points, or the metric's own unit."""
-        return self._scale * (-self.difference if self.higher_is_better else self.difference)
+        return self._scale * (0.0 - self.difference if self.higher_is_better else self.difference)
 
     @property
     def drop_bound(self) -> float:
         """By how much it is worse at most, by the 95 % interval's bound."""
-        return self._scale * (-self.difference_low if self.higher_is_better else self.difference_high)
+        return self._scale * (0.0 - self.difference_low if self.higher_is_better else self.difference_high)
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether it is the agreement with the source, in place of an accuracy for which there are no labels."""
+        return self.against == "source" and self.metric in ("top1", "top5")
 
     @property
     def _scale(self) -> float:

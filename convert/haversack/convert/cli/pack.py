@@ -59,6 +59,10 @@ def command(
     dim: options.Dims = None,
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
+    metric: options.Metric = None,
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="Take calibration samples that are evaluation samples too.")
+    ] = False,
     no_verify: options.NoVerify = False,
     training_data: Annotated[
         str | None, typer.Option("--training-data", metavar="TEXT", help="Provenance: what it was trained on.")
@@ -79,7 +83,15 @@ def command(
     from haversack.convert import isolated
     from haversack.convert.budget import budget_of
     from haversack.convert.errors import BudgetError
-    from haversack.convert.names import check_options, dims_of, hyperparameters_of, recipes_of, size_of, targets_of
+    from haversack.convert.names import (
+        check_metric,
+        check_options,
+        dims_of,
+        hyperparameters_of,
+        recipes_of,
+        size_of,
+        targets_of,
+    )
 
     targets = targets_of(to)
     chosen = None if recipes is None else recipes_of(recipes)
@@ -87,6 +99,7 @@ def command(
         layout = io_layout if target == "tflite" or "tflite" not in targets else "keep"  # it concerns TFLite alone
         check_options(target, "fp32", calibration, layout, "float32", deployment_target, ranges, weights)
     budget_of(max_drop, None, None, max_latency, bench, confident=confident)  # what cannot be meant is said at once
+    check_metric(metric or "top1")
     with show.progress() as progress:
         made = isolated.pack(
             model,
@@ -109,6 +122,8 @@ def command(
             dims=dims_of(dim or ()),
             ranges=ranges,
             weights=weights,
+            metric=metric,
+            allow_overlap=allow_overlap,
             verify=not no_verify,
             training_data=training_data,
             code_commit=code_commit,
