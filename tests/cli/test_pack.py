@@ -124,17 +124,26 @@ def test_without_labels_agreement_stands_in_and_is_said_to(model: Path, data: Pa
 
 
 def test_calibration_and_evaluation_must_not_share_samples(model: Path, data: Path) -> None:
+    from haversack.runtimes import open_bundle
+
     held, own = np.load(data)["x"], np.load(model.parent / "calibration.npz")["x"]
     np.savez(model.parent / "mixed.npz", x=np.concatenate([own[:5], held[7:8], own[5:], held[9:11]]))
     words = ["pack", model, "--to", "onnx", "--recipes", "fp32", "--calibration", model.parent / "mixed.npz",
              "--evaluation", data, "-o", model.parent / "made.haversack"]  # fmt: skip
-    done = haversack(*words)
-    assert done.code == 2
-    assert "3 of 35 calibration samples are evaluation samples too" in done.line
-    assert "number 5 of mixed.npz, 35 samples is number 7 of data.npz" in done.line
-    assert "--allow-overlap" in done.line
-    assert "made.haversack" not in names(model.parent)
-    assert haversack(*words, "--allow-overlap").code == 0
+    done = haversack(*words, "--json")
+    assert done.code == 0, done.err
+    (told,) = json.loads(done.out)["notes"]
+    assert told.startswith("3 of 35 calibration samples are evaluation samples too")
+    assert "number 5 of mixed.npz, 35 samples is number 7 of data.npz" in told
+    with open_bundle(model.parent / "made.haversack") as bundle:
+        assert "without 3 " in str(bundle.manifest.provenance.calibration)
+    # A set that is mostly the other one was given by mistake.
+    same = haversack("pack", model, "--calibration", data, "--evaluation", data, "-o", model.parent / "same.haversack")
+    assert same.code == 2
+    assert "40 of 40 calibration samples are evaluation samples too" in same.line
+    assert "--allow-overlap" in same.line
+    assert "same.haversack" not in names(model.parent)
+    assert haversack(*words, "--allow-overlap", "--force").code == 0
 
 
 METRICS = """

@@ -15,6 +15,7 @@ from haversack.convert import latency
 from haversack.convert.budget import budget_of, judge, misses
 from haversack.convert.bundling import bundle
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
+from haversack.convert.data.overlap import apart
 from haversack.convert.errors import UnsupportedError, UsageError
 from haversack.convert.flexible import Size
 from haversack.convert.names import hyperparameters_of
@@ -31,7 +32,6 @@ from haversack.convert.report import Accuracy, Pack, Skipped, Variant
 from haversack.convert.targets import Options, Target, open_target
 from haversack.convert.verify.accuracy import measure_of
 from haversack.convert.verify.execute import Progress, Samples, silent
-from haversack.convert.verify.samples import refuse_overlap
 from haversack.convert.wire import brotli_size
 from haversack.convert.work import Data, Work
 from haversack.runtimes.errors import HaversackError
@@ -89,7 +89,7 @@ def pack(
         max_wire: Bytes that it may have as one brotli stream.
         max_latency: Median time of a call with one sample, such as `2ms` here or `2ms@pi4` on another device.
         metric: What of the evaluation data accuracy means, by default `top1`; see `verify.metrics`.
-        allow_overlap: Take calibration samples that are evaluation samples too.
+        allow_overlap: Calibrate on evaluation samples too, which are left out otherwise.
         bench: That device's latencies, as `haversack bench --json` writes them there.
         io_layout: `keep`, or `channels-last` at inputs and outputs (TFLite).
         io_dtype: `float32`, or `int8` at the edges of int8 variants.
@@ -144,8 +144,9 @@ def pack(
     work = Work.begin(source_path, preprocess, dims)
     work.calibration = work.open(calibration)
     samples = work.samples(evaluation if evaluation is not None else calibration) if verify else None
+    shared = ""
     if work.calibration is not None and evaluation is not None and samples is not None and not allow_overlap:
-        refuse_overlap(work.calibration, samples)
+        work.calibration, shared = apart(work.calibration, samples.hashes, samples.description)
     work.measure = measure
     if measure.asked and samples is not None:
         work.reference(samples, part(say, 0.0, 0.1))
@@ -186,6 +187,7 @@ def pack(
         within={key: all(each.met for each in judged) for key, judged in budgets.items()},
         budgets=budgets,
         over=over,
+        notes=(shared,) if shared else (),
         advice=_advice(calibration, evaluation, samples),
     )
 

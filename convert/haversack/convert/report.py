@@ -373,6 +373,7 @@ class Pack:
         within: For each variant, by `target/compression`, whether it fits the budget; empty without a budget.
         budgets: For each variant likewise, how it stands against each limit of the budget.
         over: One sentence for each target of which no variant fits the budget.
+        notes: What the user should know of the data, one sentence each.
         advice: What more data or options would give, one sentence each.
     """
 
@@ -385,6 +386,7 @@ class Pack:
     within: dict[str, bool] = dataclasses.field(default_factory=dict)
     budgets: dict[str, tuple[Judgement, ...]] = dataclasses.field(default_factory=dict)
     over: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -10,7 +9,7 @@ from typing import overload
 import numpy as np
 
 from haversack.convert.data import Dataset
-from haversack.convert.data.dataset import update_with_arrays
+from haversack.convert.data.overlap import sample_hash
 from haversack.convert.errors import DataError
 from haversack.runtimes.engines import Array
 
@@ -150,37 +149,3 @@ def hold(dataset: Dataset) -> Samples:
         classes=tuple(dataset.classes) if dataset.classes else None,
         hashes=tuple(hashes),
     )
-
-
-def sample_hash(feeds: Feeds) -> bytes:
-    """SHA-256 of one sample's inputs: names, dtypes, shapes and bytes."""
-    digest = hashlib.sha256()
-    update_with_arrays(digest, feeds)
-    return digest.digest()
-
-
-def refuse_overlap(calibration: Dataset, evaluation: Samples) -> None:
-    """Refuse samples that are calibrated on and evaluated on too: what they say of accuracy is too good.
-
-    Args:
-        calibration: What ranges, roundings and precisions are chosen on.
-        evaluation: What accuracy is measured on.
-
-    Raises:
-        DataError: There are some; it says how many and which is the first.
-    """
-    known: dict[bytes, int] = {}
-    for index, digest in enumerate(evaluation.hashes):
-        known.setdefault(digest, index)
-    both = [
-        (index, known[digest])
-        for index, digest in enumerate(sample_hash(feeds) for feeds, _ in calibration.batches(1))
-        if digest in known
-    ]
-    if both:
-        first, where = both[0]
-        raise DataError(
-            f"{len(both)} of {len(calibration)} calibration samples are evaluation samples too (the first: number "
-            f"{first} of {calibration.description} is number {where} of {evaluation.description}); give other "
-            "calibration data, or say --allow-overlap"
-        )

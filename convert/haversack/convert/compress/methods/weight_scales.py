@@ -80,9 +80,7 @@ def scales(rows: Array, share: Array, limit: int) -> Array:
     return best
 
 
-def _better(
-    rows: Array, share: Array, limit: int, best: Array, error: Array, scale: Array
-) -> tuple[Array, Array]:
+def _better(rows: Array, share: Array, limit: int, best: Array, error: Array, scale: Array) -> tuple[Array, Array]:
     """Take `scale` for the rows where it leaves less error than `best`."""
     off = rows - np.clip(np.rint(rows / scale[:, None]), -limit, limit) * scale[:, None]
     left = (share * off * off).sum(axis=1, dtype=np.float64)
