@@ -391,6 +391,38 @@ class Pack:
 
 
 @dataclass(frozen=True)
+class BudgetRow:
+    """One line of a budget, held against a bundle.
+
+    Attributes:
+        subject: The target or variant that the line is about.
+        variant: Id of the variant that was judged; empty where the bundle has none.
+        judgement: How it stands.
+    """
+
+    subject: str
+    variant: str
+    judgement: Judgement
+
+
+@dataclass(frozen=True)
+class BudgetCheck:
+    """A bundle held against a budget.
+
+    Attributes:
+        bundle: The file.
+        baseline: The bundle that growth is against; empty without.
+        met: Whether every line is met.
+        rows: One a line of the budget and target.
+    """
+
+    bundle: str
+    baseline: str
+    met: bool
+    rows: tuple[BudgetRow, ...]
+
+
+@dataclass(frozen=True)
 class Checked:
     """An artifact that exists already, compared with a model."""
 
