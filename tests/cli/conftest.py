@@ -160,6 +160,14 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def calibration(tmp_path: Path) -> Path:
+    """An `.npz` of 32 inputs, none of them in `data`."""
+    path = tmp_path / "calibration.npz"
+    np.savez(path, x=np.random.default_rng(4).normal(size=(32, 3, 8, 8)).astype(np.float32))
+    return path
+
+
+@pytest.fixture
 def hostile(model: Path) -> Path:
     """A folder with the model and a module of data functions that crash, hang and eat the worker that calls them."""
     (model.parent / "hostile.py").write_text(HOSTILE, encoding="utf-8")

@@ -11,8 +11,13 @@ import pytest
 from .conftest import Done, haversack, names
 
 
+@pytest.fixture(autouse=True)
+def _calibrated(calibration: Path) -> None:
+    """Calibration data lies beside the model."""
+
+
 def pack(model: Path, data: Path | None, *words: object) -> Done:
-    given = [] if data is None else ["--calibration", data, "--evaluation", data]
+    given = [] if data is None else ["--calibration", model.parent / "calibration.npz", "--evaluation", data]
     return haversack("pack", model, *given, "-o", model.parent / "made.haversack", *words)
 
 
@@ -103,11 +108,114 @@ def test_a_budget_that_something_fits(model: Path, data: Path) -> None:
     assert json.loads(done.out)["within"]["tflite/fp32"] is True
 
 
-def test_a_drop_needs_labels(model: Path, data: Path) -> None:
+def test_without_labels_agreement_stands_in_and_is_said_to(model: Path, data: Path) -> None:
     np.savez(model.parent / "bare.npz", x=np.load(data)["x"])
-    done = haversack("pack", model, "--evaluation", model.parent / "bare.npz", "--max-drop", "1", cwd=model.parent)
-    assert done.code == 2
-    assert "labels" in done.line
+    done = pack(model, model.parent / "bare.npz", "--to", "onnx", "--recipes", "fp32", "--max-drop", "1", "--json")
+    assert done.code == 0, done.err
+    made = json.loads(done.out)
+    (row,) = made["variants"]
+    assert (row["accuracy"]["against"], row["accuracy"]["value"]) == ("source", 1.0)
+    assert made["source_accuracy"] is None
+    told = pack(model, model.parent / "bare.npz", "--to", "onnx", "--recipes", "fp32", "--force")
+    assert "stands in for an accuracy" in told.out
+    nothing = haversack("pack", model, "--max-drop", "1", cwd=model.parent)
+    assert nothing.code == 2
+    assert "--evaluation DATA" in nothing.line
+
+
+def test_calibration_and_evaluation_must_not_share_samples(model: Path, data: Path) -> None:
+    from haversack.runtimes import open_bundle
+
+    held, own = np.load(data)["x"], np.load(model.parent / "calibration.npz")["x"]
+    np.savez(model.parent / "mixed.npz", x=np.concatenate([own[:5], held[7:8], own[5:], held[9:11]]))
+    words = ["pack", model, "--to", "onnx", "--recipes", "fp32", "--calibration", model.parent / "mixed.npz",
+             "--evaluation", data, "-o", model.parent / "made.haversack"]  # fmt: skip
+    done = haversack(*words, "--json")
+    assert done.code == 0, done.err
+    (told,) = json.loads(done.out)["notes"]
+    assert told.startswith("3 of 35 calibration samples are evaluation samples too")
+    assert "number 5 of mixed.npz, 35 samples is number 7 of data.npz" in told
+    with open_bundle(model.parent / "made.haversack") as bundle:
+        assert "without 3 " in str(bundle.manifest.provenance.calibration)
+    # A set that is mostly the other one was given by mistake.
+    same = haversack("pack", model, "--calibration", data, "--evaluation", data, "-o", model.parent / "same.haversack")
+    assert same.code == 2
+    assert "40 of 40 calibration samples are evaluation samples too" in same.line
+    assert "--allow-overlap" in same.line
+    assert "same.haversack" not in names(model.parent)
+    assert haversack(*words, "--allow-overlap", "--force").code == 0
+
+
+METRICS = """
+import numpy as np
+
+def margin(outputs, labels):
+    scores = outputs["scores"]
+    return scores[np.arange(len(labels)), labels] - scores.mean(axis=1)
+margin.unit = ""
+"""
+
+
+@pytest.mark.slow
+def test_metrics_are_named_and_judged(model: Path, data: Path) -> None:
+    (model.parent / "mine.py").write_text(METRICS, encoding="utf-8")
+    common = ["pack", model, "--to", "tflite", "--recipes", "fp32,fp16", "--evaluation", data, "--json", "--force",
+              "-o", model.parent / "made.haversack"]  # fmt: skip
+    for metric, unit in (("auc", "points"), ("mse", ""), ("cosine", "points"), ("mine:margin", "")):
+        done = haversack(*common, "--metric", metric, "--max-drop", "0.01", cwd=model.parent)
+        assert done.code == 0, done.err
+        made = json.loads(done.out)
+        found = made["variants"][1]["accuracy"]
+        assert (found["metric"], found["unit"], found["against"]) == (metric, unit, "labels")
+        assert made["source_accuracy"]["metric"] == metric
+        assert found["difference_low"] <= found["difference"] <= found["difference_high"]
+        assert found["verdict"].endswith(("within 0.01", "within 0.01 points"))
+        shown = haversack("inspect", model.parent / "made.haversack")
+        assert f"{metric} " in shown.out
+    wrong = haversack(*common[:-4], "--metric", "f1")
+    assert wrong.code == 2
+    assert "unknown metric 'f1'" in wrong.line
+    few = haversack(*common[:-4], "--metric", "top5", "-o", model.parent / "five.haversack")
+    assert few.code == 2  # five classes
+    assert "top5" in few.line
+
+
+@pytest.mark.slow
+def test_budgets_are_judged_one_by_one(model: Path, data: Path) -> None:
+    done = pack(model, data, "--to", "tflite", "--max-wire", "20KB", "--max-latency", "5s", "--max-drop", "100",
+                "--confident", "--json")  # fmt: skip
+    assert done.code == 0, done.err
+    made = json.loads(done.out)
+    for judged in made["budgets"].values():
+        assert [(each["budget"], each["met"]) for each in judged] == [
+            ("max_drop", True), ("max_wire", True), ("max_latency", True)
+        ]  # fmt: skip
+        assert "this machine" in judged[-1]["measured"]
+    over = pack(model, data, "--to", "tflite", "--max-latency", "1us", "--max-wire", "1KB", "--force")
+    assert over.code == 1
+    assert "no variant fits 1,000 bytes with brotli and 1 µs on this machine; measured: fp32 " in over.err
+    assert "outside the budget: 1,000 bytes with brotli allowed, measured " in over.out
+    bound = pack(model, data, "--to", "tflite", "--recipes", "fp32", "--max-drop", "1", "--confident", "--force")
+    assert bound.code == 1  # 40 samples prove nothing to a point, though nothing changed
+    assert "drop 0.00 [at most " in bound.line
+
+
+@pytest.mark.slow
+def test_another_devices_latency_is_taken_from_its_bench(model: Path, data: Path) -> None:
+    assert pack(model, data, "--to", "tflite", "--recipes", "fp32,int8").code == 0
+    timed = haversack("bench", model.parent / "made.haversack", "--runs", "5", "--seconds", "0.1", "--json")
+    bench = json.loads(timed.out)
+    assert all(len(row["sha256"]) == 64 for row in bench["rows"])
+    for row, milliseconds in zip(bench["rows"], (7.0, 3.0), strict=True):
+        row["latency"]["p50"] = milliseconds
+    (model.parent / "pi4.json").write_text(json.dumps(bench), encoding="utf-8")
+    words = ["--to", "tflite", "--recipes", "fp32,int8", "--bench", model.parent / "pi4.json", "--force", "--json"]
+    done = pack(model, data, *words, "--max-latency", "4ms@pi4")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["within"] == {"tflite/fp32": False, "tflite/int8": True}
+    refused = pack(model, data, "--max-latency", "4ms@pi4")
+    assert refused.code == 2
+    assert "--bench" in refused.line
 
 
 def test_run_refuses_inputs_that_do_not_fit(model: Path) -> None:

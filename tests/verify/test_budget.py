@@ -107,7 +107,7 @@ def test_what_was_not_measured_is_not_met() -> None:
 
 
 def test_a_stand_in_for_an_accuracy_is_said_to_be_one() -> None:
-    made = variant(accuracy=accuracy(-0.002, -0.01, metric="agreement", against="source"))
+    made = variant(accuracy=accuracy(-0.002, -0.01, metric="top1", against="source"))
     drop, least = judge(made, Budget(max_drop=1.0, min_accuracy=0.5))
     assert drop.met
     assert "agreement with the source" in drop.measured

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from haversack.convert.verify.accuracy import accuracy, paired_difference, wilson
+from haversack.convert.verify.accuracy import accuracy
 from haversack.convert.verify.compare import changed, decibel, distance, output_errors, predictions
+from haversack.convert.verify.statistics import paired_difference, wilson
 
 values = arrays.arrays(np.float32, (3, 4), elements=st.floats(-100, 100, width=32))
 

@@ -198,8 +198,8 @@ def _drop(accuracy: Accuracy | None, limit: float, *, confident: bool) -> Judgem
     value = accuracy.drop_bound if confident else accuracy.drop
     places = ".2f" if accuracy.unit == "points" else ".3g"
     told = f"{accuracy.drop:{places}} [at most {accuracy.drop_bound:{places}}]"
-    if accuracy.against != "labels":
-        told += f" ({accuracy.metric} with the source)"
+    if accuracy.stands_in:
+        told += " (agreement with the source)"
     return Judgement("max_drop", value <= limit + ROUNDING, allowed, told, limit, value)
 
 
@@ -226,7 +226,7 @@ def _latency(variant: Variant, budget: Budget) -> Judgement:
 def _level(accuracy: Accuracy | None, limit: float) -> Judgement:
     name = "accuracy" if accuracy is None else accuracy.metric
     allowed = f"{name} {limit:g}"
-    if accuracy is None or accuracy.against != "labels":
+    if accuracy is None or accuracy.stands_in:
         return Judgement("min_accuracy", False, allowed, "no accuracy was measured on labels", limit)
     met = (accuracy.value >= limit - ROUNDING) if accuracy.higher_is_better else (accuracy.value <= limit + ROUNDING)
     return Judgement("min_accuracy", met, allowed, f"{accuracy.value:.4f}", limit, accuracy.value)

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from haversack.convert.bundle_contents import contents
 from haversack.convert.compress.recipes import RECIPES
-from haversack.convert.described import Tensor
 from haversack.convert.errors import Blocker, SourceError, UnsupportedError, UsageError
 from haversack.convert.flexible import Size
 from haversack.convert.pipeline import (
@@ -15,23 +15,12 @@ from haversack.convert.pipeline import (
     checked_recipe,
     open_dimensions,
 )
-from haversack.convert.report import (
-    Accuracy,
-    Contents,
-    Inspection,
-    Latency,
-    Preflight,
-    Variant,
-    Verification,
-    decode,
-)
+from haversack.convert.report import Inspection, Preflight
 from haversack.convert.targets import Options, open_target
 from haversack.convert.verify.execute import Progress
 from haversack.convert.work import Data, Work
-from haversack.runtimes import manifest
-from haversack.runtimes.bundle import SUFFIX, open_bundle
+from haversack.runtimes.bundle import SUFFIX
 from haversack.runtimes.errors import EngineError
-from haversack.runtimes.measurements import VariantMeasurements
 from haversack.runtimes.preprocess import Preprocess
 
 
@@ -98,64 +87,6 @@ def inspect(
             Preflight(target.name, compress, _blockers(work, target.name, compress, calibration, options))
         )
     return Inspection(work.facts(), tuple(preflights))
-
-
-def contents(path: Path) -> Contents:
-    """What a bundle says of itself.
-
-    Raises:
-        BundleError: It is damaged, unsafe or of an unknown version.
-    """
-    with open_bundle(path) as bundle:
-        bundle.verify()
-        said, measurements = bundle.manifest, bundle.measurements
-    origin = said.provenance
-    facts = {
-        "source": f"{origin.source} ({origin.source_format}), sha256 {origin.source_sha256[:16]}",
-        "calibration": origin.calibration or "",
-        "evaluation": origin.evaluation or "",
-        "training data": origin.training_data or "",
-        "code commit": origin.code_commit or "",
-        "hyperparameters": ", ".join(f"{key}={value}" for key, value in origin.hyperparameters.items()),
-        "made": f"{measurements.date} on {measurements.machine}" if measurements.date else "",
-        "tools": ", ".join(f"{name} {version}" for name, version in origin.tools.items()),
-    }
-    return Contents(
-        name=said.name,
-        schema=".".join(map(str, said.schema)),
-        facts={name: text for name, text in facts.items() if text},
-        inputs=tuple(Tensor(t.name, t.dtype, t.shape) for t in said.inputs),
-        outputs=tuple(Tensor(t.name, t.dtype, t.shape) for t in said.outputs),
-        labels=said.labels or (),
-        variants=tuple(_variant(variant, measurements.variants.get(variant.id)) for variant in said.variants),
-    )
-
-
-def _variant(entry: manifest.Variant, measured: VariantMeasurements | None) -> Variant:
-    """A bundle's variant as a report has it; what the bundle does not say is left out."""
-    facts = dict(measured.facts) if measured else {}
-    proof: Verification | None = decode(Verification, facts.get("verification"))
-    row = measured.latencies[0] if measured and measured.latencies else None
-    timed = None if row is None else Latency(
-        row.p50_ms, row.p95_ms, row.p99_ms, row.runs, row.threads, row.engine, row.machine
-    )  # fmt: skip
-    # Whether it is verified is said by the hashed part of the bundle alone.
-    proof = dataclasses.replace(proof or Verification(False), verified=entry.verified)
-    return Variant(
-        target=entry.target,
-        compression=entry.compression,
-        path=entry.file.path,
-        companions=tuple(file.path for file in entry.companions),
-        bytes=entry.file.bytes,
-        gzip_bytes=facts.get("gzip_bytes"),
-        brotli_bytes=facts.get("brotli_bytes"),
-        sha256=entry.file.sha256,
-        verification=proof,
-        accuracy=decode(Accuracy, facts.get("accuracy")),
-        latency=timed,
-        notes=entry.notes,
-        min_runtime=entry.min_runtime,
-    )
 
 
 def _blockers(work: Work, name: str, compress: str, calibration: Data | None, options: Options) -> tuple[Blocker, ...]:

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from haversack.convert.budget_file import read_budget
 from haversack.convert.errors import DataError, UsageError
 from haversack.convert.publish import check_output, private_folder, publish
-from haversack.convert.report import Bench, Checked, Conversion, Inspection, Pack, Ran, decode
+from haversack.convert.report import Bench, BudgetCheck, Checked, Conversion, Inspection, Pack, Ran, decode
 from haversack.convert.worker_client import Limits, Progress, call
 from haversack.convert.worker_stage import check_model
 
@@ -131,6 +132,23 @@ def bench(
         arguments = {"artifacts": [_absolute(path) for path in artifacts], **_sendable(options, private)}
         found: Bench = decode(Bench, call("bench", arguments, private, limits=limits, progress=progress))
     return found
+
+
+def check(bundle: Path, *, budget: Path, baseline: Path | None = None, limits: Limits | None = None) -> BudgetCheck:
+    """Hold a bundle against a budget in a worker; see `haversack.convert.checking`."""
+    asked = read_budget(budget)  # what cannot be meant is said before anything is opened
+    for path in (bundle, *([] if baseline is None else [baseline])):
+        check_model(path)
+    if asked.compares and baseline is None:
+        raise UsageError(f"{asked.name} limits growth; say against which bundle with --baseline OLD.haversack")
+    with private_folder() as private:
+        arguments = {
+            "bundle": _absolute(bundle),
+            "budget": _absolute(budget),
+            "baseline": None if baseline is None else _absolute(baseline),
+        }
+        found: BudgetCheck = decode(BudgetCheck, call("check", arguments, private, limits=limits))
+    return dataclasses.replace(found, bundle=str(bundle), baseline="" if baseline is None else str(baseline))
 
 
 def _absolute(path: str | Path) -> str:

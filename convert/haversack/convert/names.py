@@ -19,6 +19,8 @@ _WEIGHTS = (
 RECIPES = ("fp32", "fp16", "int8", "int16", "int8-dynamic", *_WEIGHTS, *(f"{name}-fp16" for name in _WEIGHTS))
 """As in `compress.recipes`, repeated here because that package imports numpy; a test holds the two together."""
 
+METRICS = ("top1", "top5", "auc", "mse", "cosine")
+
 Scalar = str | int | float | bool
 
 SUFFIXES = {".tflite": "tflite", ".mlpackage": "coreml", ".onnx": "onnx"}
@@ -68,6 +70,18 @@ def default_output(model: Path, target: str) -> Path:
     suffix = next(suffix for suffix, name in SUFFIXES.items() if name == target)
     # Made absolute, because `.` has no name; links are kept, so that the name stays the user's.
     return Path(Path(os.path.abspath(model)).with_suffix("").name + suffix)  # noqa: PTH100
+
+
+def check_metric(name: str) -> None:
+    """Refuse a metric that is none of `METRICS` and no `package.module:function`.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    module, colon, function = name.partition(":")
+    named = colon and function.isidentifier() and all(part.isidentifier() for part in module.split("."))
+    if name not in METRICS and not named:
+        raise UsageError(f"unknown metric {name!r}; known are {', '.join(METRICS)}, package.module:function")
 
 
 def size_of(text: str) -> int:

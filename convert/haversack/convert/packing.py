@@ -16,6 +16,7 @@ from haversack.convert.budget import budget_of, judge, misses
 from haversack.convert.bundling import bundle
 from haversack.convert.compress.plan import Plan
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
+from haversack.convert.data.overlap import apart
 from haversack.convert.errors import UnsupportedError, UsageError, VerificationError
 from haversack.convert.flexible import Size
 from haversack.convert.names import hyperparameters_of
@@ -33,7 +34,7 @@ from haversack.convert.planning.planner import Planner, Stages
 from haversack.convert.publish import check_output, private_folder, publish, size
 from haversack.convert.report import Accuracy, Pack, Skipped, Variant
 from haversack.convert.targets import Options, Target, open_target
-from haversack.convert.verify.accuracy import accuracy
+from haversack.convert.verify.accuracy import measure_of
 from haversack.convert.verify.execute import Progress, Samples, silent
 from haversack.convert.wire import brotli_size
 from haversack.convert.work import Data, Work
@@ -64,6 +65,8 @@ def pack(
     max_wire: int | None = None,
     max_latency: str | None = None,
     bench: str | Path | None = None,
+    metric: str | None = None,
+    allow_overlap: bool = False,
     io_layout: Literal["keep", "channels-last"] = "keep",
     io_dtype: Literal["float32", "int8"] = "float32",
     deployment_target: str | None = None,
@@ -98,6 +101,8 @@ def pack(
         max_size: Bytes that an artifact may have.
         max_wire: Bytes that it may have as one brotli stream.
         max_latency: Median time of a call with one sample, such as `2ms` here or `2ms@pi4` on another device.
+        metric: What of the evaluation data accuracy means, by default `top1`; see `verify.metrics`.
+        allow_overlap: Calibrate on evaluation samples too, which are left out otherwise.
         bench: That device's latencies, as `haversack bench --json` writes them there.
         io_layout: `keep`, or `channels-last` at inputs and outputs (TFLite).
         io_dtype: `float32`, or `int8` at the edges of int8 variants.
@@ -136,7 +141,8 @@ def pack(
             source_path, output=path, force=force, progress=progress, to=list(to), calibration=calibration,
             evaluation=evaluation, recipes=None if recipes is None else list(recipes), preprocess=preprocess,
             max_drop=max_drop, confident=confident, max_size=max_size, max_wire=max_wire, max_latency=max_latency,
-            bench=None if bench is None else Path(bench), io_layout=io_layout, io_dtype=io_dtype,
+            bench=None if bench is None else Path(bench), metric=metric, allow_overlap=allow_overlap,
+            io_layout=io_layout, io_dtype=io_dtype,
             deployment_target=deployment_target, dims=dict(dims or {}), ranges=ranges, weights=weights,
             objective=objective, plan=plan, cache=None if cache is None else Path(cache), jobs=jobs, verify=verify,
             training_data=training_data, code_commit=code_commit, hyperparameters=hyperparameters,
@@ -148,7 +154,8 @@ def pack(
     if budget.max_latency is not None and budget.device is None and not verify:
         raise UsageError("--max-latency needs verification: latency is measured where the artifacts are executed")
     if max_drop is not None and (evaluation is None or not verify):
-        raise UsageError("--max-drop needs --evaluation DATA with labels, and verification: accuracy must be measured")
+        raise UsageError("--max-drop needs --evaluation DATA and verification: accuracy must be measured")
+    measure = measure_of(metric, max_drop)
     targets = [open_target(name) for name in to]
     wanted = tuple(recipes) if recipes is not None else WITH_CALIBRATION if calibration else WITHOUT_CALIBRATION
     chosen = [checked_recipe(name, ranges, weights, calibrated=calibration is not None) for name in wanted]
@@ -162,8 +169,12 @@ def pack(
     work = Work.begin(source_path, preprocess, dims)
     work.calibration = work.open(calibration)
     samples = work.samples(evaluation if evaluation is not None else calibration) if verify else None
-    if max_drop is not None and samples is not None and samples.labels is None:
-        raise UsageError("--max-drop needs labels in --evaluation DATA: accuracy must be measured")
+    shared = ""
+    if work.calibration is not None and evaluation is not None and samples is not None and not allow_overlap:
+        work.calibration, shared = apart(work.calibration, samples.hashes, samples.description)
+    work.measure = measure
+    if measure.asked and samples is not None:
+        work.reference(samples, part(say, 0.0, 0.1))
 
     io = io_options(io_layout, io_dtype, deployment_target)
     every = [(recipe, tuple(target.name for target in targets)) for recipe in chosen]
@@ -232,6 +243,7 @@ def pack(
         tried=tried,
         relaxing=choice.relaxing(variants, budget, tried),
         stages={name: round(seconds, 2) for name, seconds in stages.seconds.items()},
+        notes=(shared,) if shared else (),
         advice=_advice(calibration, evaluation, samples),
     )
 
@@ -323,10 +335,7 @@ def _source_accuracy(work: Work, samples: Samples | None) -> Accuracy | None:
     if samples is None or samples.labels is None:
         return None
     reference = work.reference(samples)
-    if reference.scores is None:
-        return None
-    scores = reference.source[reference.scores]
-    return accuracy(scores, scores, samples.labels)
+    return reference.measured(reference.source)
 
 
 def _key(variant: Variant) -> str:

@@ -24,6 +24,7 @@ from haversack.convert.packed import Made
 from haversack.convert.publish import check_output, private_folder, publish, size
 from haversack.convert.report import Conversion, Variant
 from haversack.convert.targets import Options, Target, Written, open_target
+from haversack.convert.verify.accuracy import measure_of
 from haversack.convert.verify.contract import COMPRESSED, contract
 from haversack.convert.verify.edges import Edges
 from haversack.convert.verify.execute import Progress, Samples, silent
@@ -62,6 +63,7 @@ def convert(
     weights: WeightGranularity = "auto",
     verify: bool = True,
     inputs: Data | None = None,
+    metric: str | None = None,
     force: bool = False,
     isolate: bool = False,
     progress: Progress | None = None,
@@ -88,6 +90,7 @@ def convert(
         weights: One scale a channel, one a tensor, or what measures better.
         verify: Execute the artifact and compare; otherwise the result says `verified: false`.
         inputs: DATA to verify on; by default the calibration data, without it seeded made-up inputs.
+        metric: What of those inputs accuracy means, by default `top1`; see `verify.metrics`.
         force: Replace an existing output.
         isolate: Do all this in a fresh process with limits, for files that are not trusted.
         progress: Hears a fraction and a phrase.
@@ -111,7 +114,7 @@ def convert(
             calibration=calibration, preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype,
             deployment_target=deployment_target, dims=dict(dims or {}),
             image_inputs=list(image_inputs), states=dict(states or {}), ranges=ranges, weights=weights,
-            verify=verify, inputs=inputs,
+            verify=verify, inputs=inputs, metric=metric,
         )  # fmt: skip
     say = progress or silent
     check_output(path, force=force)
@@ -122,6 +125,7 @@ def convert(
 
     say(0.0, f"reading {source_path.name}")
     work = Work.begin(source_path, preprocess, dims)
+    work.measure = measure_of(metric)
     if work.flexible and target_name != "coreml":
         name, sizes = next(iter(work.flexible.items()))
         takes = "leaves dimensions free that are not fixed" if target_name in RESIZABLE_TARGETS else "keeps the model's"

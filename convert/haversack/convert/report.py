@@ -175,12 +175,17 @@ class Accuracy:
     @property
     def drop(self) -> float:
         """By how much it is worse than the source, as measured: in points, or the metric's own unit."""
-        return self._scale * (-self.difference if self.higher_is_better else self.difference)
+        return self._scale * (0.0 - self.difference if self.higher_is_better else self.difference)
 
     @property
     def drop_bound(self) -> float:
         """By how much it is worse at most, by the 95 % interval's bound."""
-        return self._scale * (-self.difference_low if self.higher_is_better else self.difference_high)
+        return self._scale * (0.0 - self.difference_low if self.higher_is_better else self.difference_high)
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether it is the agreement with the source, in place of an accuracy for which there are no labels."""
+        return self.against == "source" and self.metric in ("top1", "top5")
 
     @property
     def _scale(self) -> float:
@@ -391,6 +396,7 @@ class Pack:
         within: For each variant, by `target/compression`, whether it fits the budget; empty without a budget.
         budgets: For each variant likewise, how it stands against each limit of the budget.
         over: One sentence for each target of which no variant fits the budget.
+        notes: What the user should know of the data, one sentence each.
         advice: What more data or options would give, one sentence each.
         best: By target, the variant within the budget that is best at the objective.
         front: By target, the variants that no other of it beats in everything measured.
@@ -408,12 +414,45 @@ class Pack:
     within: dict[str, bool] = dataclasses.field(default_factory=dict)
     budgets: dict[str, tuple[Judgement, ...]] = dataclasses.field(default_factory=dict)
     over: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
     best: dict[str, str] = dataclasses.field(default_factory=dict)
     front: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     tried: tuple[Tried, ...] = ()
     relaxing: tuple[str, ...] = ()
     stages: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BudgetRow:
+    """One line of a budget, held against a bundle.
+
+    Attributes:
+        subject: The target or variant that the line is about.
+        variant: Id of the variant that was judged; empty where the bundle has none.
+        judgement: How it stands.
+    """
+
+    subject: str
+    variant: str
+    judgement: Judgement
+
+
+@dataclass(frozen=True)
+class BudgetCheck:
+    """A bundle held against a budget.
+
+    Attributes:
+        bundle: The file.
+        baseline: The bundle that growth is against; empty without.
+        met: Whether every line is met.
+        rows: One a line of the budget and target.
+    """
+
+    bundle: str
+    baseline: str
+    met: bool
+    rows: tuple[BudgetRow, ...]
 
 
 @dataclass(frozen=True)

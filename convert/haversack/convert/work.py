@@ -23,9 +23,11 @@ from haversack.convert.image_inputs import Image
 from haversack.convert.publish import size
 from haversack.convert.resizing import Resizing, sizes_of
 from haversack.convert.sources import Source, read
+from haversack.convert.verify.accuracy import Measure
 from haversack.convert.verify.edges import model_specs
-from haversack.convert.verify.execute import Progress, Samples, hold, run_all
+from haversack.convert.verify.execute import Progress, Samples, run_all
 from haversack.convert.verify.reference import Reference, refer
+from haversack.convert.verify.samples import hold
 from haversack.runtimes.engines import Array
 from haversack.runtimes.preprocess import Preprocess
 
@@ -50,6 +52,7 @@ class Work:
         calibration: Opened calibration data.
         sizes: Sizes of the symbolic dimensions: the default ones, and others that the model takes.
         flexible: Dimensions for which several sizes were asked.
+        measure: What of artifacts is measured beside the source.
         images: Inputs that an artifact takes as images: made-up ones are of whole pixels.
     """
 
@@ -61,6 +64,7 @@ class Work:
     sizes: tuple[dict[str, int], tuple[dict[str, int], ...]] | None = None
     flexible: Mapping[str, Flexible] = field(default_factory=dict)
     images: Mapping[str, Image] = field(default_factory=dict)
+    measure: Measure = field(default_factory=Measure)
     _sized: ir.Model | None = None
     _compressed: dict[tuple[str, bool], Compressed] = field(default_factory=dict)
     _outputs: dict[str, dict[str, Array]] = field(default_factory=dict)
@@ -193,7 +197,9 @@ class Work:
     def reference(self, samples: Samples, progress: Progress | None = None) -> Reference:
         """The source executed on `samples`, once."""
         if self._reference is None or self._reference.samples is not samples:
-            self._reference = refer(self.path, self.source, self.bound, samples, progress)
+            found = refer(self.path, self.source, self.bound, samples, progress)
+            self._reference = dataclasses.replace(found, measure=self.measure)
+            self._reference.measured(found.source)  # what cannot be measured is said before anything is made
             self._outputs.clear()
         return self._reference
 

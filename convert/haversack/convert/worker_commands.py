@@ -74,6 +74,13 @@ def _bench(private: Path, progress: Progress, *, artifacts: Sequence[str], **opt
     return bench(copies, names=[Path(path).name for path in artifacts], progress=progress, **options)
 
 
+def _check(private: Path, progress: Progress, *, bundle: str, budget: str, baseline: str | None) -> Any:  # noqa: ARG001
+    from haversack.convert.checking import check
+
+    old = None if baseline is None else _staged(baseline, private, "baseline")
+    return check(_staged(bundle, private), budget=budget, baseline=old)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "convert": _convert,
     "pack": _pack,
@@ -81,6 +88,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "verify": _verify,
     "run": _run,
     "bench": _bench,
+    "check": _check,
 }
 
 

@@ -34,6 +34,7 @@ def command(
     state: options.States = None,
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
+    metric: options.Metric = None,
     no_verify: options.NoVerify = False,
     force: options.Force = False,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
@@ -43,10 +44,11 @@ def command(
 ) -> int:
     """Convert MODEL to one artifact, execute it against the model, and write it only if they agree."""
     from haversack.convert import isolated
-    from haversack.convert.names import check_options, default_output, dims_of, states_of, target_of
+    from haversack.convert.names import check_metric, check_options, default_output, dims_of, states_of, target_of
 
     target = target_of(to, output)
     check_options(target, compress, calibration, io_layout, io_dtype, deployment_target, ranges, weights)
+    check_metric(metric or "top1")
     with show.progress() as progress:
         made = isolated.convert(
             model,
@@ -65,6 +67,7 @@ def command(
             states=states_of(state or ()),
             ranges=ranges,
             weights=weights,
+            metric=metric,
             verify=not no_verify,
             limits=options.limits(timeout, memory),
             progress=progress,

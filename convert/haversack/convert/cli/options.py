@@ -79,6 +79,14 @@ States = Annotated[
         help="Core ML (iOS18, fp16): keep this input from call to call, and leave that output in it. May be repeated.",
     ),
 ]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="top1 (default), top5, auc, mse, cosine, or your own package.module:function.",
+    ),
+]
 NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Do not execute the result; it is then marked verified: false.")
 ]

@@ -77,6 +77,10 @@ def command(
     dim: options.Dims = None,
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
+    metric: options.Metric = None,
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="Calibrate on evaluation samples too, which are left out otherwise.")
+    ] = False,
     no_verify: options.NoVerify = False,
     training_data: Annotated[
         str | None, typer.Option("--training-data", metavar="TEXT", help="Provenance: what it was trained on.")
@@ -99,6 +103,7 @@ def command(
     from haversack.convert.errors import BudgetError
     from haversack.convert.names import (
         cache_folder,
+        check_metric,
         check_objective,
         check_options,
         dims_of,
@@ -115,6 +120,7 @@ def command(
         layout = io_layout if target == "tflite" or "tflite" not in targets else "keep"  # it concerns TFLite alone
         check_options(target, "fp32", calibration, layout, "float32", deployment_target, ranges, weights)
     budget_of(max_drop, None, None, max_latency, bench, confident=confident)  # what cannot be meant is said at once
+    check_metric(metric or "top1")
     with show.progress() as progress:
         made = isolated.pack(
             model,
@@ -141,6 +147,8 @@ def command(
             plan=plan,
             cache=cache_folder(cache),
             jobs=jobs,
+            metric=metric,
+            allow_overlap=allow_overlap,
             verify=not no_verify,
             training_data=training_data,
             code_commit=code_commit,
@@ -170,6 +178,7 @@ def _print(made: Pack) -> None:
     told += [(note, v) for v in made.variants for note in (*v.notes, *v.verification.notes)]
     rows += [(_names(made.variants, [v for text, v in told if text == each]), each) for each in dict(told)]
     rows += [("not made", f"{skip.target} {skip.compression}: {skip.reason}") for skip in made.skipped]
+    rows += [("data", note) for note in made.notes]
     rows += [("for more", advice) for advice in made.advice]
     if rows:
         show.lines(rows)

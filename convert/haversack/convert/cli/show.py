@@ -111,16 +111,33 @@ def variant_row(variant: Variant) -> tuple[str, ...]:
 
 
 def accuracy(measured: Accuracy | None) -> str:
-    """Accuracy in percent with its interval."""
+    """A metric with its interval: an accuracy in percent, another by its name and in its own unit."""
     if measured is None:
         return "-"
-    return f"{100 * measured.value:.1f} % [{100 * measured.low:.1f}, {100 * measured.high:.1f}]"
+    if measured.metric not in ("top1", "top5"):
+        numbers = [_number(value, ".4g") for value in (measured.value, measured.low, measured.high)]
+        return f"{measured.metric} {numbers[0]} [{numbers[1]}, {numbers[2]}]"
+    name = "" if measured.metric == "top1" else f"{measured.metric} "
+    agrees = " agree" if measured.stands_in else ""
+    return f"{name}{100 * measured.value:.1f} % [{100 * measured.low:.1f}, {100 * measured.high:.1f}]{agrees}"
 
 
 def difference(measured: Accuracy) -> str:
-    """The paired difference to the source, in points."""
-    low, high = 100 * measured.difference_low, 100 * measured.difference_high
-    return f"{100 * measured.difference:+.2f} points to the source [{low:+.2f}, {high:+.2f}]"
+    """The paired difference to the source, the test, and the verdict that they allow."""
+    scale, form, unit = (100, "+.2f", " points") if measured.unit == "points" else (1, "+.3g", "")
+    values = (measured.difference, measured.difference_low, measured.difference_high)
+    change, low, high = (_number(value, form, scale) for value in values)
+    told = f"{change}{unit} to the source [{low}, {high}]"
+    if measured.stands_in:
+        told += ", by the agreement with it, which stands in for an accuracy without labels"
+    if measured.p_value is not None:
+        told += f", McNemar p {measured.p_value:.2g}"
+    return f"{told}: {measured.verdict}" if measured.verdict else told
+
+
+def _number(value: float | None, form: str, scale: float = 1.0) -> str:
+    """A number; what is infinite has become None on its way through JSON."""
+    return "unknown" if value is None else format(scale * value, form)
 
 
 def latency(measured: Latency | None) -> str:

@@ -27,6 +27,7 @@ def command(
     dim: options.Dims = None,
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
+    metric: options.Metric = None,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
     memory: options.Memory = None,
     json: options.Json = False,
@@ -34,11 +35,12 @@ def command(
 ) -> int:
     """Execute ARTIFACT and the model on the same inputs and hold them to the recipe's contract."""
     from haversack.convert import isolated
-    from haversack.convert.names import check_options, dims_of, target_of
+    from haversack.convert.names import check_metric, check_options, dims_of, target_of
 
     suffix = artifact.with_suffix(".onnx") if artifact.suffix == ".ort" else artifact
     target = target_of(None, suffix)
     check_options(target, compress or "fp32", calibration, io_layout, io_dtype, deployment_target, ranges, weights)
+    check_metric(metric or "top1")
     with show.progress() as progress:
         checked = isolated.verify(
             artifact,
@@ -53,6 +55,7 @@ def command(
             dims=dims_of(dim or ()),
             ranges=ranges,
             weights=weights,
+            metric=metric,
             limits=options.limits(timeout, memory),
             progress=progress,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,13 +18,20 @@ from haversack.convert.data.dataset import (
     spell,
     update_with_arrays,
 )
+from haversack.convert.data.npz_member import MemberRows, NpzMember
 from haversack.convert.errors import DataError
 from haversack.runtimes.digest import path_sha256
 from haversack.runtimes.engines import Array, TensorSpec
 from haversack.runtimes.errors import FeedError
 from haversack.runtimes.preprocess import Preprocess
 
+Rows = Array | NpzMember
+"""An array whose axis 0 counts rows: in memory, or read from a file when asked for."""
+
 LABEL = "label"
+LARGE_BYTES = 1 << 28
+"""Inputs of an `.npz` that are larger than this together are never in memory as a whole."""
+
 _MISNAMED_LABELS = ("labels", "y", "target", "targets", "class", "classes")
 
 
@@ -36,7 +44,7 @@ class ArrayDataset(Dataset):
 
     def __init__(
         self,
-        arrays: Mapping[str, Array],
+        arrays: Mapping[str, Rows],
         inputs: Sequence[TensorSpec],
         preprocess: Preprocess | None,
         *,
@@ -48,7 +56,7 @@ class ArrayDataset(Dataset):
         self.synthetic = synthetic
         _check_names(arrays, inputs, source)
         self._preprocess: dict[str, Preprocess] = {}
-        self._arrays: dict[str, Array] = {}
+        self._arrays: dict[str, Rows] = {}
         self._step: dict[str, int] = {}  # rows a sample; 0: the array holds whole inputs
         counts: dict[str, int] = {}
         for spec in inputs:
@@ -65,7 +73,7 @@ class ArrayDataset(Dataset):
         self._count = next(iter(counts.values()), 0)
         if self._count == 0:
             raise DataError(f"{source}: it holds no samples")
-        self._labels = _labels(arrays.get(LABEL), self._count, max(self._step.values()), source)
+        self._labels = _labels(_whole(arrays.get(LABEL)), self._count, max(self._step.values()), source)
         self.description = f"{source}, {self._count} samples" + (", prepared from images" if self._preprocess else "")
 
     def __len__(self) -> int:
@@ -84,16 +92,21 @@ class ArrayDataset(Dataset):
         fixed = [name for name, step in self._step.items() if step != 1]
         if size != 1 and fixed:
             raise DataError(f"{fixed[0]} has a fixed first dimension: only batches of 1 fit the model")
-        for start in range(0, self._count, size):
-            stop = min(start + size, self._count)
-            labels = None
-            if self._labels is not None:
-                rows = len(self._labels) // self._count
-                labels = self._labels[start * rows : stop * rows]
-            yield {name: self._rows(name, start, stop) for name in self._arrays}, labels
+        with contextlib.ExitStack() as opened:
+            arrays: dict[str, Array | MemberRows] = {
+                name: opened.enter_context(array.rows()) if isinstance(array, NpzMember) else array
+                for name, array in self._arrays.items()
+            }
+            for start in range(0, self._count, size):
+                stop = min(start + size, self._count)
+                labels = None
+                if self._labels is not None:
+                    rows = len(self._labels) // self._count
+                    labels = self._labels[start * rows : stop * rows]
+                yield {name: self._rows(name, array, start, stop) for name, array in arrays.items()}, labels
 
-    def _rows(self, name: str, start: int, stop: int) -> Array:
-        array, step = self._arrays[name], self._step[name]
+    def _rows(self, name: str, array: Array | MemberRows, start: int, stop: int) -> Array:
+        step = self._step[name]
         if step == 0:
             return np.array(array[start], order="C")
         rows = array[start * step : stop * step]
@@ -115,10 +128,23 @@ def open_npz(path: Path, inputs: Sequence[TensorSpec], preprocess: Preprocess | 
             raise DataError(f"{path.name}: a single array; save it by name: np.savez(..., {inputs[0].name}=array)")
         with archive:
             wanted = {spec.name for spec in inputs} | {LABEL}
-            arrays = {name: archive[name] if name in wanted else np.empty(0) for name in archive.files}
+            streamed = _large(path, [spec.name for spec in inputs if spec.name in archive.files])
+            arrays: dict[str, Rows] = {
+                name: NpzMember(path, name) if name in streamed else archive[name] if name in wanted else np.empty(0)
+                for name in archive.files
+            }
+            if foreign := [name for name in wanted & set(arrays) if isinstance(arrays[name], bytes)]:
+                raise ValueError(f"{foreign[0]} is no array")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path.name}: not a readable .npz: {error}") from None
     return ArrayDataset(arrays, inputs, preprocess, source=path.name, sha256=path_sha256(path))
+
+
+def _large(path: Path, names: Sequence[str]) -> frozenset[str]:
+    """Those of an `.npz`'s arrays that are read row by row, since together they are too large."""
+    with zipfile.ZipFile(path) as archive:
+        sizes = {name: archive.getinfo(f"{name}.npy").file_size for name in names}
+    return frozenset(names if sum(sizes.values()) > LARGE_BYTES else ())
 
 
 def open_mapping(
@@ -163,7 +189,7 @@ def check_sample(
     return feeds, _labels(np.asarray(label).reshape(-1), 1, rows, source)
 
 
-def _check_names(arrays: Mapping[str, Array], inputs: Sequence[TensorSpec], source: str) -> None:
+def _check_names(arrays: Mapping[str, Rows], inputs: Sequence[TensorSpec], source: str) -> None:
     missing = [describe(spec) for spec in inputs if spec.name not in arrays]
     if missing:
         found = ", ".join(arrays) or "nothing"
@@ -176,11 +202,15 @@ def _check_names(arrays: Mapping[str, Array], inputs: Sequence[TensorSpec], sour
         raise DataError(f"{source}: labels are read from the array `{LABEL}`, found `{misnamed[0]}`; rename it")
 
 
-def _is_images(array: Array, spec: TensorSpec) -> bool:
+def _whole(array: Rows | None) -> Array | None:
+    return np.concatenate(list(array.chunks())) if isinstance(array, NpzMember) else array
+
+
+def _is_images(array: Rows, spec: TensorSpec) -> bool:
     return array.dtype == np.uint8 and array.ndim in (3, 4) and (spec.dtype != "uint8" or not _plain_fit(array, spec))
 
 
-def _plain_fit(array: Array, spec: TensorSpec) -> bool:
+def _plain_fit(array: Rows, spec: TensorSpec) -> bool:
     return array.ndim == len(spec.shape) and fits(array.shape[1:], spec.shape[1:])
 
 
@@ -191,7 +221,7 @@ def _fitted(preprocess: Preprocess, spec: TensorSpec, source: str) -> Preprocess
         raise DataError(f"{source}: {spec.name}: {error}") from None
 
 
-def _check_array(array: Array, spec: TensorSpec, source: str) -> None:
+def _check_array(array: Rows, spec: TensorSpec, source: str) -> None:
     found = f"found {array.dtype.name} {spell(array.shape)}"
     whole = array.ndim == len(spec.shape) + 1 and fits(array.shape[1:], spec.shape)
     if not whole and not (spec.shape and _plain_fit(array, spec)):
@@ -205,12 +235,17 @@ def _check_array(array: Array, spec: TensorSpec, source: str) -> None:
             f"{source}: {spec.name}: expected {spec.dtype}, {found}; convert it: {spec.name}.astype('{spec.dtype}')"
             + images
         )
-    if array.dtype.kind in "fc" and not np.isfinite(array).all():
-        row = int(np.argwhere(~np.isfinite(array))[0][0]) if array.ndim else 0
-        raise DataError(f"{source}: {spec.name}: row {row} holds NaN or infinity; remove or repair it")
+    if array.dtype.kind not in "fc":
+        return
+    before = 0
+    for chunk in array.chunks() if isinstance(array, NpzMember) else [array]:
+        if not np.isfinite(chunk).all():
+            row = before + (int(np.argwhere(~np.isfinite(chunk))[0][0]) if chunk.ndim else 0)
+            raise DataError(f"{source}: {spec.name}: row {row} holds NaN or infinity; remove or repair it")
+        before += len(chunk) if chunk.ndim else 0
 
 
-def _remedy(array: Array, spec: TensorSpec) -> str:
+def _remedy(array: Rows, spec: TensorSpec) -> str:
     shape = spec.shape
     if array.ndim == len(shape) == 4:
         moved = {(0, 3, 1, 2): "channels-first", (0, 2, 3, 1): "channels-last"}
@@ -226,7 +261,7 @@ def _remedy(array: Array, spec: TensorSpec) -> str:
     return "prepare it as the model's training data was"
 
 
-def _step(array: Array, spec: TensorSpec, source: str) -> int:
+def _step(array: Rows, spec: TensorSpec, source: str) -> int:
     if array.ndim == len(spec.shape) + 1 and fits(array.shape[1:], spec.shape):
         return 0
     first = spec.shape[0]

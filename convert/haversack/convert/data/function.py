@@ -80,7 +80,7 @@ def open_function(spec: str, inputs: Sequence[TensorSpec]) -> FunctionDataset:
     """
     module_name, _, name = spec.partition(":")
     try:
-        with _current_folder_importable():
+        with current_folder_importable():
             module = importlib.import_module(module_name)
     except Exception as error:  # the user's module may raise anything
         raise DataError(f"{spec}: cannot import {module_name}: {type(error).__name__}: {error}") from error
@@ -91,7 +91,8 @@ def open_function(spec: str, inputs: Sequence[TensorSpec]) -> FunctionDataset:
 
 
 @contextmanager
-def _current_folder_importable() -> Iterator[None]:
+def current_folder_importable() -> Iterator[None]:
+    """Within, modules of the current folder can be imported."""
     folder = os.getcwd()  # noqa: PTH109  (sys.path holds strings)
     sys.path.insert(0, folder)
     try:

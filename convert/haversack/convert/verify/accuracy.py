@@ -1,68 +1,154 @@
-"""Accuracy with the intervals that make it comparable."""
+"""A metric on the evaluation data with the interval, the test and the verdict that make it comparable."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from haversack.convert.report import Accuracy
-from haversack.convert.verify.compare import predictions
+from haversack.convert.verify.metrics import TOP1, Metric, Outputs, Truth, open_metric
+from haversack.convert.verify.statistics import (
+    RESAMPLES,
+    bootstrap_means,
+    bootstrap_whole,
+    mcnemar,
+    more_samples,
+    more_samples_scaled,
+    paired_difference,
+    verdict,
+    wilson,
+)
 from haversack.runtimes.engines import Array
 
-Z = 1.959963984540054
-"""The 97.5th percentile of the standard normal distribution: two-sided 95 %."""
+FUNCTION_RESAMPLES = 200
+"""Of a function of the user's over all samples, which may take long: its bounds are rougher."""
+
+ALLOWED = 1.0
+"""Points of drop that the verdict is about where no budget says otherwise."""
 
 
-def wilson(correct: int, samples: int) -> tuple[float, float]:
-    """The 95 % score interval of a proportion (Wilson, 1927), which stays within [0, 1] and holds for few samples."""
-    if samples == 0:
-        return 0.0, 1.0
-    share = correct / samples
-    weight = Z * Z / samples
-    centre = (share + weight / 2) / (1 + weight)
-    half = Z / (1 + weight) * math.sqrt(share * (1 - share) / samples + weight / (4 * samples))
-    # At 0 and at 1 the bound is exact; rounding may leave it a hair inside.
-    low = 0.0 if correct == 0 else max(0.0, centre - half)
-    high = 1.0 if correct == samples else min(1.0, centre + half)
-    return low, high
+@dataclass(frozen=True)
+class Measure:
+    """What is measured, and the drop that its verdict is about.
 
-
-def paired_difference(gained: int, lost: int, samples: int) -> tuple[float, float]:
-    """The 95 % interval of the difference of two proportions measured on the same samples.
-
-    Wald's interval after half an observation is added to each of the four cells (Agresti and Min, Statistics in
-    Medicine 24, 2005), because with few disagreements the plain one is far too narrow.
-
-    Args:
-        gained: Samples that only the second got right.
-        lost: Samples that only the first got right.
-        samples: All of them.
-
-    Returns:
-        The bounds of second minus first, as fractions of 1.
+    Attributes:
+        metric: What of.
+        allowed: The drop in points, or in the metric's own unit.
+        asked: Whether the user named the metric: it must then be possible to measure.
     """
-    total = samples + 2
-    difference = (gained - lost) / total
-    spread = math.sqrt(gained + lost + 1 - (gained - lost) ** 2 / total) / total
-    return max(-1.0, difference - Z * spread), min(1.0, difference + Z * spread)
+
+    metric: Metric = TOP1
+    allowed: float = ALLOWED
+    asked: bool = False
+
+    def __call__(self, outputs: Outputs, truth: Truth) -> Accuracy:
+        """Measure outputs beside the source's on the same samples.
+
+        Args:
+            outputs: By name, all samples joined along axis 0.
+            truth: What they are held against.
+
+        Raises:
+            DataError: The metric cannot be measured on this model and data.
+        """
+        metric = self.metric
+        against = metric.against(truth)
+        rows, source = metric.rows(outputs, truth), metric.rows(truth.source, truth)
+        if rows is None or source is None:
+            return self._whole(outputs, truth, against)
+        if rows.dtype == bool and source.dtype == bool:
+            return self._right(rows, source, against)
+        own, difference = bootstrap_means(rows, source)
+        value, reference = float(rows.mean()), float(source.mean())
+        return self._judged(
+            value, own, len(rows), value - reference, difference, against, f"paired bootstrap, {RESAMPLES} resamples"
+        )
+
+    def _right(self, right: Array, source: Array, against: str) -> Accuracy:
+        """Of rows that are right or wrong."""
+        samples = len(right)
+        correct = int(np.count_nonzero(right))
+        gained, lost = int(np.count_nonzero(right & ~source)), int(np.count_nonzero(source & ~right))
+        own = wilson(correct, samples)
+        if against == "source":  # The source agrees with itself everywhere: there is one proportion, not two.
+            difference = (own[0] - 1, own[1] - 1)
+            return self._judged(
+                correct / samples, own, samples, (correct - samples) / samples, difference, against, "Wilson"
+            )
+        difference = paired_difference(gained, lost, samples)
+        fraction = self.allowed / 100 if self.metric.unit == "points" else self.allowed
+        more = more_samples(gained, lost, samples, fraction)
+        return self._judged(
+            correct / samples, own, samples, (gained - lost) / samples, difference, against, "Agresti-Min",
+            gained=gained, lost=lost, more=more,
+        )  # fmt: skip
+
+    def _whole(self, outputs: Outputs, truth: Truth, against: str) -> Accuracy:
+        """Of all rows together."""
+        value, source = self.metric.whole(outputs, truth), self.metric.whole(truth.source, truth)
+        everything = np.arange(truth.rows)
+        resamples = FUNCTION_RESAMPLES if ":" in self.metric.name else RESAMPLES
+        own, difference = bootstrap_whole(value, source, truth.rows, resamples)
+        found, reference = value(everything), source(everything)
+        interval = f"paired bootstrap, {resamples} resamples"
+        return self._judged(found, own, truth.rows, found - reference, difference, against, interval)
+
+    def _judged(
+        self,
+        value: float,
+        own: tuple[float, float],
+        samples: int,
+        difference: float,
+        bounds: tuple[float, float],
+        against: str,
+        interval: str,
+        *,
+        gained: int | None = None,
+        lost: int | None = None,
+        more: int | None = None,
+    ) -> Accuracy:
+        metric = self.metric
+        scale = 100.0 if metric.unit == "points" else 1.0
+        drop, bound = (-difference, -bounds[0]) if metric.higher_is_better else (difference, bounds[1])
+        drop, bound = scale * drop, scale * bound
+        if gained is None:
+            more = more_samples_scaled(drop, bound, samples, self.allowed)
+        said = verdict(drop, bound, self.allowed, metric.unit, more)
+        return Accuracy(
+            value=value,
+            low=own[0],
+            high=own[1],
+            samples=samples,
+            difference=difference,
+            difference_low=bounds[0],
+            difference_high=bounds[1],
+            metric=metric.name,
+            against=against,
+            higher_is_better=metric.higher_is_better,
+            unit=metric.unit,
+            gained=gained,
+            lost=lost,
+            p_value=None if gained is None or lost is None else mcnemar(gained, lost),
+            interval=interval,
+            allowed=self.allowed,
+            verdict=said,
+            more_samples=more if more and said.startswith("measured") and math.isfinite(bound) else None,
+        )
 
 
-def accuracy(scores: Array, source_scores: Array, labels: Array) -> Accuracy:
+def measure_of(metric: str | None, allowed: float | None = None) -> Measure:
+    """What `--metric` and `--max-drop` say is measured.
+
+    Raises:
+        UsageError: There is no such metric.
+    """
+    opened = TOP1 if metric is None else open_metric(metric)
+    return Measure(opened, ALLOWED if allowed is None else allowed, asked=metric is not None)
+
+
+def accuracy(scores: Array, source_scores: Array, labels: Array, allowed: float = ALLOWED) -> Accuracy:
     """Top-1 accuracy of `scores` [samples, classes] and its paired difference to the source's."""
-    right = predictions(scores) == labels
-    source_right = predictions(source_scores) == labels
-    samples = len(labels)
-    correct = int(np.count_nonzero(right))
-    gained, lost = int(np.count_nonzero(right & ~source_right)), int(np.count_nonzero(source_right & ~right))
-    low, high = wilson(correct, samples)
-    below, above = paired_difference(gained, lost, samples)
-    return Accuracy(
-        value=correct / samples,
-        low=low,
-        high=high,
-        samples=samples,
-        difference=(gained - lost) / samples,
-        difference_low=below,
-        difference_high=above,
-    )
+    truth = Truth({"scores": source_scores}, labels, "scores", len(labels))
+    return Measure(TOP1, allowed)({"scores": scores}, truth)

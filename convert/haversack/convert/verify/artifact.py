@@ -19,6 +19,7 @@ from haversack.convert.pipeline import STATIC_TARGETS, checked_recipe
 from haversack.convert.publish import private_folder, size
 from haversack.convert.report import Checked
 from haversack.convert.targets import Layer, Options, open_target
+from haversack.convert.verify.accuracy import measure_of
 from haversack.convert.verify.contract import COMPRESSED, contract
 from haversack.convert.verify.edges import Edges
 from haversack.convert.verify.execute import Progress, silent
@@ -43,6 +44,7 @@ def verify_artifact(
     dims: Mapping[str, Size] | None = None,
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
+    metric: str | None = None,
     isolate: bool = False,
     progress: Progress | None = None,
 ) -> Checked:
@@ -61,6 +63,7 @@ def verify_artifact(
         deployment_target: As it was made.
         ranges: As it was made.
         weights: As it was made.
+        metric: What of the inputs accuracy means, by default `top1`; see `verify.metrics`.
         isolate: Do it in a fresh process with limits.
         progress: Hears how far it is.
 
@@ -75,7 +78,7 @@ def verify_artifact(
         return isolated.verify(
             artifact, against, progress=progress, inputs=inputs, compress=compress, calibration=calibration,
             preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target,
-            dims=dict(dims or {}), ranges=ranges, weights=weights,
+            dims=dict(dims or {}), ranges=ranges, weights=weights, metric=metric,
         )  # fmt: skip
     say = progress or silent
     if artifact.suffix not in ENGINES:
@@ -85,6 +88,7 @@ def verify_artifact(
     recipe = checked_recipe(compress, ranges, weights, calibrated=calibration is not None)
     say(0.0, f"reading {against.name}")
     work = Work.begin(against, preprocess, dims)
+    work.measure = measure_of(metric)
     work.calibration = work.open(calibration)
     samples = work.samples(inputs if inputs is not None else calibration)
     say(0.2, "preparing")

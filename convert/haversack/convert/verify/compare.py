@@ -91,15 +91,20 @@ def noise(reference: Mapping[str, Array], result: Mapping[str, Array]) -> dict[s
 
 
 def changed(reference: Array, result: Array) -> int:
-    """How many rows of class scores [samples, classes] have another winner.
+    """How many rows of class scores [samples, classes] have another winner."""
+    return int(np.count_nonzero(~kept(reference, result)))
+
+
+def kept(reference: Array, result: Array) -> Array:
+    """Which rows of class scores [samples, classes] have the reference's winner, bool [samples].
 
     Where the reference holds several equal best scores, any of them is its prediction: which one argmax names is
     an accident of their order. One score a row (a probability) is a decision at 0.5.
     """
     if reference.shape[1] == 1:
-        return int(np.count_nonzero((reference[:, 0] > 0.5) != (result[:, 0] > 0.5)))
+        return np.asarray((reference[:, 0] > 0.5) == (result[:, 0] > 0.5))
     winner = result.argmax(axis=1)
-    return int(np.count_nonzero(reference[np.arange(len(reference)), winner] < reference.max(axis=1)))
+    return np.asarray(~(reference[np.arange(len(reference)), winner] < reference.max(axis=1)))
 
 
 def predictions(scores: Array) -> Array:

@@ -145,7 +145,7 @@ def _worst(reference: Reference, errors: Array, count: int) -> Reference:
     """The reference on the `count` samples whose errors are largest."""
     total = len(reference.samples)
     chosen = np.sort(np.argsort(-errors, kind="stable")[:count])
-    feeds = tuple(reference.samples.feeds[index] for index in chosen)
+    feeds = reference.samples.pick([int(index) for index in chosen])
     source = {
         name: value.reshape(total, -1, *value.shape[1:])[chosen].reshape(-1, *value.shape[1:])
         for name, value in reference.source.items()

@@ -12,7 +12,6 @@ import onnx_ir as ir
 from haversack.convert.errors import VerificationError
 from haversack.convert.report import REFERENCE_EVALUATED, Accuracy, LayerError, OutputError, Verification
 from haversack.convert.targets import Layer, Options
-from haversack.convert.verify.accuracy import accuracy
 from haversack.convert.verify.compare import changed, decibel, noise, output_errors
 from haversack.convert.verify.contract import COMPRESSED, FLOAT32, Contract
 from haversack.convert.verify.edges import Edges
@@ -57,7 +56,7 @@ class Judged:
 
     Attributes:
         verification: The numbers.
-        accuracy: On labelled samples; None without labels or class scores.
+        accuracy: The metric beside the source's; None where there is nothing to measure.
         edges: The artifact, still open.
         outputs: What it gave, joined over all samples; rows of a selection that have no counterpart are left out.
     """
@@ -87,6 +86,7 @@ def judge(
     label += f" ({REFERENCE_EVALUATED})" if engine.emulated else ""
     edges = Edges(engine, subject.model, subject.options)
     outputs = run_all(edges.run, reference.samples, progress, f"running {label}")
+    whole, given = reference, outputs
     rows = paired(subject.model, reference.source, outputs, subject.contract)
     if rows.failure:
         raise VerificationError(f"{label}: {rows.failure}, over {len(reference.samples)} samples")
@@ -128,10 +128,6 @@ def judge(
     scores = reference.scores
     total = len(reference.source[scores]) if scores else 0
     flips = changed(reference.source[scores], outputs[scores]) if scores else None
-    labels = reference.samples.labels
-    measured = None
-    if scores and labels is not None:
-        measured = accuracy(outputs[scores], reference.source[scores], labels)
     verification = Verification(
         verified=True,
         by=executed_by(engine),
@@ -152,7 +148,7 @@ def judge(
         worst_layer=max(judged, key=lambda layer: layer.error / layer.limit) if judged else None,
         notes=(*rows.notes, *notes),
     )
-    return Judged(verification, measured, edges, outputs)
+    return Judged(verification, whole.measured(given), edges, outputs)
 
 
 def _mute(subject: Subject, edges: Edges, reference: Reference) -> tuple[tuple[str, ...], str]:

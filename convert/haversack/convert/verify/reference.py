@@ -11,11 +11,14 @@ import onnx_ir as ir
 from haversack.convert.errors import DataError, VerificationError
 from haversack.convert.hub.evaluate import Evaluator
 from haversack.convert.hub.mapped import LARGE_BYTES, release_weights, weight_bytes
+from haversack.convert.report import Accuracy
 from haversack.convert.sources import Source
+from haversack.convert.verify.accuracy import Measure
 from haversack.convert.verify.compare import output_errors
 from haversack.convert.verify.contract import FLOAT32
 from haversack.convert.verify.execute import Progress, Samples, run_all
 from haversack.convert.verify.information import mute
+from haversack.convert.verify.metrics import Truth
 from haversack.convert.verify.original import open_original, rounds
 from haversack.runtimes.engines import Array
 from haversack.runtimes.errors import EngineError
@@ -38,6 +41,7 @@ class Reference:
         by: What executed it.
         scores: Name of the output that holds class scores [samples, classes]; None where there is none.
         mute: Outputs whose comparison says nothing, each with the reason.
+        measure: What of artifacts is measured beside the source.
         notes: What the user should know of how the source was executed.
     """
 
@@ -47,6 +51,20 @@ class Reference:
     scores: str | None
     notes: tuple[str, ...] = ()
     mute: Mapping[str, str] = field(default_factory=dict)
+    measure: Measure = field(default_factory=Measure)
+
+    def measured(self, outputs: Mapping[str, Array]) -> Accuracy | None:
+        """The metric of outputs beside the source's; None where none was named and there is nothing to measure.
+
+        Raises:
+            DataError: The metric that was named cannot be measured on this model and data.
+        """
+        labels = self.samples.labels
+        if not self.measure.asked and (self.scores is None or (labels is None and self.samples.synthetic)):
+            return None
+        rows = len(labels) if labels is not None else len(self.source[self.scores]) if self.scores else 0
+        truth = Truth(self.source, labels, self.scores, rows or len(self.samples))
+        return self.measure({name: value.reshape(self.source[name].shape) for name, value in outputs.items()}, truth)
 
 
 def refer(path: Path, source: Source, model: ir.Model, samples: Samples, progress: Progress | None = None) -> Reference:

@@ -113,7 +113,8 @@ def _joined(model: ir.Model, samples: Samples) -> Mapping[str, Array] | None:
     feeds = {}
     for value in model.graph.inputs:
         shape = tuple(value.shape.numpy()) if value.shape is not None else ()
-        rows = [samples.feeds[n % len(samples)][str(value.name)] for n in range(shape[0] if shape else 1)]
+        picked = samples.pick([n % len(samples) for n in range(shape[0] if shape else 1)])
+        rows = [feeds[str(value.name)] for feeds in picked]
         joined = np.concatenate(rows) if shape else rows[0]
         if joined.shape != shape:
             return None
