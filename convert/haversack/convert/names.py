@@ -188,7 +188,7 @@ def check_options(
     _choice("compression", compress, RECIPES)
     _choice("--io-layout", io_layout, ("keep", "channels-last"))
     _choice("--io-dtype", io_dtype, ("float32", "int8"))
-    _choice("--ranges", ranges, ("minmax", "percentile", "mse"))
+    _choice("--ranges", ranges, ("minmax", "percentile", "mse", "entropy"))
     _choice("--weights", weights, ("auto", "per-channel", "per-tensor"))
     if deployment_target is not None:
         _choice("--deployment-target", deployment_target, ("iOS15", "iOS16", "iOS17", "iOS18"))

@@ -48,7 +48,7 @@ DeploymentTarget = Annotated[
     typer.Option("--deployment-target", metavar="OS", help="Oldest system for Core ML: iOS15, 16, 17 or 18."),
 ]
 Ranges = Annotated[
-    str, typer.Option("--ranges", metavar="RULE", help="How int8 chooses ranges: minmax, percentile or mse.")
+    str, typer.Option("--ranges", metavar="RULE", help="How int8 chooses ranges: minmax, percentile, mse or entropy.")
 ]
 Weights = Annotated[
     str, typer.Option("--weights", metavar="HOW", help="int8 weights: auto, per-channel or per-tensor.")

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from haversack.convert.compress.plan import Plan
 
-RangeRule = Literal["minmax", "percentile", "mse"]
+RangeRule = Literal["minmax", "percentile", "mse", "entropy"]
 WeightGranularity = Literal["auto", "per-channel", "per-tensor"]
 
 

@@ -270,15 +270,27 @@ def compensated(matrix: Array, moment: Array, rounded: Callable[[int, Array], Ar
         work[:, step] = held
     result = np.empty_like(work)
     result[:, order] = work
-    _descend(result, matrix.astype(np.float64), moment, rounded, order, sweeps)
-    return result
+    return descend(result, matrix, moment, rounded, sweeps)
 
 
-def _descend(
-    made: Array, matrix: Array, moment: Array, rounded: Callable[[int, Array], Array], order: Array, sweeps: int
-) -> None:
-    """Coordinate descent on trace((made - matrix)·H·(made - matrix)ᵀ), in place."""
+def descend(
+    start: Array, matrix: Array, moment: Array, rounded: Callable[[int, Array], Array], sweeps: int = SWEEPS
+) -> Array:
+    """Coordinate descent on trace((made - matrix)·H·(made - matrix)ᵀ).
+
+    Args:
+        start: Stored weights, [outputs, inputs].
+        matrix: The weights that they stand for.
+        moment: H of the inputs, damped.
+        rounded: As `compensated` takes it.
+        sweeps: At most; they end where nothing moves.
+
+    Returns:
+        Stored weights, float64, whose error is not larger.
+    """
+    made = start.astype(np.float64)
     slope = (made - matrix) @ moment
+    order = np.argsort(-np.diag(moment), kind="stable")
     for _ in range(sweeps):
         moved = False
         for place in order:
@@ -288,7 +300,8 @@ def _descend(
                 made[:, place] += change
                 moved = True
         if not moved:
-            return
+            break
+    return made
 
 
 def damped(moment: Array) -> Array:
