@@ -102,7 +102,11 @@ def analytic(model: ir.Model, quantized: ir.Model, means: Mapping[str, Array]) -
         source = before.get(str(node.name))
         if source is None or not _correctable(node) or node.op_type == "ConvTranspose" or source.inputs[0] is None:
             continue
-        mean, weights, now = means.get(str(source.inputs[0].name)), constant(source.inputs[1]), unpacked_value(node.inputs[1])
+        mean, weights, now = (
+            means.get(str(source.inputs[0].name)),
+            constant(source.inputs[1]),
+            unpacked_value(node.inputs[1]),
+        )
         if mean is None or weights is None or now is None:
             continue
         # A border that is padded sees zeros instead of the mean: that is not counted, as in the paper.
@@ -142,7 +146,9 @@ def input_means(model: ir.Model, batches: Sequence[Mapping[str, Array]]) -> dict
     """
     from haversack.convert.compress.activations import activations
 
-    sources = {str(node.inputs[0].name): node.inputs[0] for node in model.graph if _correctable(node) and node.inputs[0]}
+    sources = {
+        str(node.inputs[0].name): node.inputs[0] for node in model.graph if _correctable(node) and node.inputs[0]
+    }
     rules = {name: _bounds(value) for name, value in sources.items()}
     names = [rule[0] if rule else name for name, rule in rules.items()]
     sums: dict[str, Array] = {}

@@ -100,9 +100,7 @@ def apply(editor: Editor, found: Channels, factors: Array) -> None:
             continue
         rank = len(other.shape or ())
         along = by.reshape([-1 if i == axis else 1 for i in range(rank)])
-        node.replace_input_with(
-            index, editor.initializer(f"{value.name}_equalized", (held / along).astype(held.dtype))
-        )
+        node.replace_input_with(index, editor.initializer(f"{value.name}_equalized", (held / along).astype(held.dtype)))
     drop_unused_initializers(editor.graph)
 
 
