@@ -19,6 +19,12 @@ _WEIGHTS = (
 RECIPES = ("fp32", "fp16", "int8", "int16", "int8-dynamic", *_WEIGHTS, *(f"{name}-fp16" for name in _WEIGHTS))
 """As in `compress.recipes`, repeated here because that package imports numpy; a test holds the two together."""
 
+METHODS = (
+    *("equalize", "fitted-scales", "second-order", "adaround"),
+    *("bias-correction", "analytic-bias-correction", "reduced-range"),
+)
+"""What may be named with --methods; `compress.methods` says what each is."""
+
 Scalar = str | int | float | bool
 
 SUFFIXES = {".tflite": "tflite", ".mlpackage": "coreml", ".onnx": "onnx"}
@@ -153,6 +159,22 @@ def recipes_of(spec: str) -> tuple[str, ...]:
         raise UsageError(f"say at least one recipe: {', '.join(RECIPES)}")
     for name in names:
         _choice("compression", name, RECIPES)
+    return names
+
+
+def methods_of(spec: str | None) -> tuple[str, ...] | None:
+    """Methods from a list with commas, each once; `none` for none, None where nothing is said.
+
+    Raises:
+        UsageError: One is unknown.
+    """
+    if spec is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in spec.split(",") if name.strip()))
+    if names == ("none",):
+        return ()
+    for name in names:
+        _choice("--methods", name, METHODS)
     return names
 
 

@@ -34,6 +34,7 @@ def command(
     state: options.States = None,
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
+    methods: options.Methods = None,
     no_verify: options.NoVerify = False,
     force: options.Force = False,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
@@ -43,7 +44,7 @@ def command(
 ) -> int:
     """Convert MODEL to one artifact, execute it against the model, and write it only if they agree."""
     from haversack.convert import isolated
-    from haversack.convert.names import check_options, default_output, dims_of, states_of, target_of
+    from haversack.convert.names import check_options, default_output, dims_of, methods_of, states_of, target_of
 
     target = target_of(to, output)
     check_options(target, compress, calibration, io_layout, io_dtype, deployment_target, ranges, weights)
@@ -65,6 +66,7 @@ def command(
             states=states_of(state or ()),
             ranges=ranges,
             weights=weights,
+            methods=methods_of(methods),
             verify=not no_verify,
             limits=options.limits(timeout, memory),
             progress=progress,

@@ -27,6 +27,7 @@ def command(
     dim: options.Dims = None,
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
+    methods: options.Methods = None,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
     memory: options.Memory = None,
     json: options.Json = False,
@@ -34,7 +35,7 @@ def command(
 ) -> int:
     """Execute ARTIFACT and the model on the same inputs and hold them to the recipe's contract."""
     from haversack.convert import isolated
-    from haversack.convert.names import check_options, dims_of, target_of
+    from haversack.convert.names import check_options, dims_of, methods_of, target_of
 
     suffix = artifact.with_suffix(".onnx") if artifact.suffix == ".ort" else artifact
     target = target_of(None, suffix)
@@ -53,6 +54,7 @@ def command(
             dims=dims_of(dim or ()),
             ranges=ranges,
             weights=weights,
+            methods=methods_of(methods),
             limits=options.limits(timeout, memory),
             progress=progress,
         )

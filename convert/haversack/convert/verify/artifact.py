@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +43,7 @@ def verify_artifact(
     dims: Mapping[str, Size] | None = None,
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
+    methods: Sequence[str] | None = None,
     isolate: bool = False,
     progress: Progress | None = None,
 ) -> Checked:
@@ -61,6 +62,7 @@ def verify_artifact(
         deployment_target: As it was made.
         ranges: As it was made.
         weights: As it was made.
+        methods: As it was made.
         isolate: Do it in a fresh process with limits.
         progress: Hears how far it is.
 
@@ -76,13 +78,14 @@ def verify_artifact(
             artifact, against, progress=progress, inputs=inputs, compress=compress, calibration=calibration,
             preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target,
             dims=dict(dims or {}), ranges=ranges, weights=weights,
+            methods=None if methods is None else list(methods),
         )  # fmt: skip
     say = progress or silent
     if artifact.suffix not in ENGINES:
         raise UsageError(f"{artifact.name}: no engine runs this kind of file; known are {', '.join(ENGINES)}")
     target = target_of(None, artifact.with_suffix(".onnx") if artifact.suffix == ".ort" else artifact)
     options = Options(io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target)
-    recipe = checked_recipe(compress, ranges, weights, calibrated=calibration is not None)
+    recipe = checked_recipe(compress, ranges, weights, calibrated=calibration is not None, methods=methods)
     say(0.0, f"reading {against.name}")
     work = Work.begin(against, preprocess, dims)
     work.calibration = work.open(calibration)

@@ -88,9 +88,7 @@ class Saturation:
         ]
 
 
-def saturated(
-    model: ir.Model, batches: Sequence[Mapping[str, Array]], progress: Progress | None = None
-) -> Saturation:
+def saturated(model: ir.Model, batches: Sequence[Mapping[str, Array]], progress: Progress | None = None) -> Saturation:
     """Run an int8 hub graph exactly, and as a CPU whose products saturate.
 
     Args:
@@ -209,7 +207,12 @@ def _windows(node: ir.Node, integers: Array, pad: int, groups: int) -> tuple[Arr
     padded = np.pad(integers, widths, constant_values=pad)
     extent = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
     windows = np.lib.stride_tricks.sliding_window_view(padded, extent, tuple(range(2, 2 + spatial)))
-    at = (slice(None), slice(None), *(slice(None, None, s) for s in strides), *(slice(None, None, d) for d in dilations))
+    at = (
+        slice(None),
+        slice(None),
+        *(slice(None, None, s) for s in strides),
+        *(slice(None, None, d) for d in dilations),
+    )
     windows = windows[at]  # [batch, channels, *places, *kernel]
     places = windows.shape[2 : 2 + spatial]
     batch, channels = windows.shape[:2]
@@ -233,8 +236,9 @@ def _layer(node: ir.Node) -> _Layer | None:
     product = (scale * steps).astype(np.float64)
     of = (float(scale), int(zero))
     if node.op_type != "Conv":
-        transposed = node.op_type == "Gemm" and node.attributes.get_int("transB", 0)
-        plain = integers.ndim == 2 and not (node.op_type == "Gemm" and node.attributes.get_int("transA", 0))
+        gemm = node.op_type == "Gemm"
+        transposed = gemm and bool(node.attributes.get_int("transB", 0))
+        plain = integers.ndim == 2 and not (gemm and bool(node.attributes.get_int("transA", 0)))
         return _Layer(node, (integers if transposed else integers.T)[None], product, of) if plain else None
     groups = node.attributes.get_int("group", 1)
     if integers.shape[1] == 1 and groups > 1:
