@@ -114,6 +114,8 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts
     outputs = tuple(_tensor(edge, _moved(layouts.get(("output", edge.name)), edge)) for edge in made.edges.outputs)
     golden = [] if samples is None or not proof.verified else _golden(made.edges, samples)
     parameters: dict[str, str] = {"ranges": recipe.ranges, "weights": recipe.weights} if recipe.name == "int8" else {}
+    if recipe.methods is not None:
+        parameters["methods"] = ",".join(recipe.methods)
     if recipe.plan is not None:
         parameters = {"plan": recipe.plan.to_json()}
     return NewVariant(

@@ -35,6 +35,7 @@ def command(
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
     metric: options.Metric = None,
+    methods: options.Methods = None,
     no_verify: options.NoVerify = False,
     force: options.Force = False,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
@@ -44,7 +45,15 @@ def command(
 ) -> int:
     """Convert MODEL to one artifact, execute it against the model, and write it only if they agree."""
     from haversack.convert import isolated
-    from haversack.convert.names import check_metric, check_options, default_output, dims_of, states_of, target_of
+    from haversack.convert.names import (
+        check_metric,
+        check_options,
+        default_output,
+        dims_of,
+        methods_of,
+        states_of,
+        target_of,
+    )
 
     target = target_of(to, output)
     check_options(target, compress, calibration, io_layout, io_dtype, deployment_target, ranges, weights)
@@ -68,6 +77,7 @@ def command(
             ranges=ranges,
             weights=weights,
             metric=metric,
+            methods=methods_of(methods),
             verify=not no_verify,
             limits=options.limits(timeout, memory),
             progress=progress,

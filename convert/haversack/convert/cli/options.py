@@ -53,6 +53,16 @@ Ranges = Annotated[
 Weights = Annotated[
     str, typer.Option("--weights", metavar="HOW", help="int8 weights: auto, per-channel or per-tensor.")
 ]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        "--methods",
+        metavar="LIST",
+        help="What int8 does beyond rounding, with commas: equalize, fitted-scales, second-order or adaround, "
+        "bias-correction or analytic-bias-correction, reduced-range; none for none. "
+        "Default: second-order,bias-correction.",
+    ),
+]
 Dims = Annotated[
     list[str] | None,
     typer.Option(

@@ -28,6 +28,7 @@ def command(
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
     metric: options.Metric = None,
+    methods: options.Methods = None,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
     memory: options.Memory = None,
     json: options.Json = False,
@@ -35,7 +36,7 @@ def command(
 ) -> int:
     """Execute ARTIFACT and the model on the same inputs and hold them to the recipe's contract."""
     from haversack.convert import isolated
-    from haversack.convert.names import check_metric, check_options, dims_of, target_of
+    from haversack.convert.names import check_metric, check_options, dims_of, methods_of, target_of
 
     suffix = artifact.with_suffix(".onnx") if artifact.suffix == ".ort" else artifact
     target = target_of(None, suffix)
@@ -56,6 +57,7 @@ def command(
             ranges=ranges,
             weights=weights,
             metric=metric,
+            methods=methods_of(methods),
             limits=options.limits(timeout, memory),
             progress=progress,
         )

@@ -110,7 +110,9 @@ def analytic(model: ir.Model, quantized: ir.Model, means: Mapping[str, Array]) -
         if mean is None or weights is None or now is None:
             continue
         # A border that is padded sees zeros instead of the mean: that is not counted, as in the paper.
-        change = (now.astype(np.float64) - weights) * spread(source, source.inputs[1], mean)
+        value = source.inputs[1]
+        assert value is not None
+        change = (now.astype(np.float64) - weights) * spread(source, value, mean)
         transposed = node.op_type == "Conv" or bool(node.attributes.get_int("transB", 0))
         axes = tuple(range(1, weights.ndim)) if transposed else (0,)
         shifts[str(node.name)] = shift(editor, node, -change.sum(axis=axes))
@@ -146,9 +148,8 @@ def input_means(model: ir.Model, batches: Sequence[Mapping[str, Array]]) -> dict
     """
     from haversack.convert.compress.activations import activations
 
-    sources = {
-        str(node.inputs[0].name): node.inputs[0] for node in model.graph if _correctable(node) and node.inputs[0]
-    }
+    layers = [node for node in model.graph if _correctable(node)]
+    sources = {str(node.inputs[0].name): node.inputs[0] for node in layers if node.inputs[0] is not None}
     rules = {name: _bounds(value) for name, value in sources.items()}
     names = [rule[0] if rule else name for name, rule in rules.items()]
     sums: dict[str, Array] = {}
@@ -208,7 +209,8 @@ def shift(editor: Editor, node: ir.Node, change: Array) -> Array:
 
 def _integers(held: Array, change: Array, scale: Array) -> Array:
     moved = held.astype(np.int64) + np.rint(change / scale.astype(np.float64)).astype(np.int64)
-    return np.clip(moved, -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)
+    made: Array = np.clip(moved, -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)
+    return made
 
 
 def _accumulator_scale(node: ir.Node) -> Array | None:
@@ -262,10 +264,15 @@ def _bounds(value: ir.Value) -> tuple[str, float, float] | None:
     bounds = [constant(bound) if bound is not None else None for bound in (*node.inputs, None, None)[1:3]]
     if any(bound is None and place < len(node.inputs) - 1 for place, bound in enumerate(bounds)):
         return None
-    low, high = (default if bound is None else float(bound) for bound, default in zip(bounds, (-np.inf, np.inf), strict=True))  # fmt: skip
-    return str(node.inputs[0].name), low, high
+    low, high = bounds
+    return (
+        str(node.inputs[0].name),
+        -np.inf if low is None else float(low),
+        np.inf if high is None else float(high),
+    )
 
 
 def _normal(x: Array) -> Array:
     """The standard normal distribution function."""
-    return np.vectorize(lambda each: 0.5 * math.erfc(-each / math.sqrt(2)), otypes=[np.float64])(x)
+    made: Array = np.vectorize(lambda each: 0.5 * math.erfc(-each / math.sqrt(2)), otypes=[np.float64])(x)
+    return made

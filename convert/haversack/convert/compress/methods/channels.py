@@ -5,13 +5,13 @@ operators that are positively homogeneous, f(c·x) = c·f(x) for c > 0, and leav
 read it (their weights are multiplied by it). What two tensors must share (an Add's operands) is one class, found by
 union-find over the channels of all tensors; whatever cannot pass a factor on holds its channels at 1.
 
-| passes a factor on, channel by channel                     | operators                                         |
-|------------------------------------------------------------|---------------------------------------------------|
-| its one input's                                            | `UNARY`, LeakyRelu; PRelu, Mul and Div by a constant |
-| its one input's, over axes that are no channels            | Pad with zero, Slice, Reduce…, Transpose, Resize  |
-| regrouped                                                  | Reshape and Flatten of [N, C, 1, 1] or [N, C, H, W], Concat |
-| all operands', which then share it                         | Add, Sub, Max, Min of equal shapes; Add of a constant a channel, which is divided |
-| enters at the output, leaves at the input                  | Conv, ConvTranspose, Gemm, MatMul with constant weights of their own |
+| passes a factor on                              | operators                                                   |
+|-------------------------------------------------|-------------------------------------------------------------|
+| its one input's                                 | `UNARY`; PRelu, Mul and Div by a constant; Mul by a gate    |
+| its one input's, over axes that are no channels | Pad with zero, Slice, Reduce…, Transpose, Resize            |
+| regrouped                                       | Reshape and Flatten of [N, C, H, W], Concat                 |
+| all operands', which then share it              | Add, Sub, Max, Min of equal shapes; an Add of a constant    |
+| enters at the output, leaves at the input       | Conv, ConvTranspose, Gemm, MatMul with weights of their own |
 
 Clip (ReLU6) is not homogeneous, and ONNX gives it one bound for all channels: it holds its channels at 1.
 """
@@ -73,9 +73,9 @@ def channels(graph: ir.Graph) -> Channels:
         finder.hold(value)
     for node in graph.all_nodes():
         if node.graph is not graph:  # a subgraph reads it under no rule
-            for value in node.inputs:
-                if value is not None:
-                    finder.hold(value)
+            for read in node.inputs:
+                if read is not None:
+                    finder.hold(read)
     return finder.settled()
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from haversack.convert.compress.editing import Editor, drop_unused_initializers
+from haversack.convert.compress.editing import Editor, drop_unused_initializers, set_constant
 from haversack.convert.compress.methods.channels import Channels, Layer, channels
 from haversack.convert.compress.operators import constant
 from haversack.runtimes.engines import Array
@@ -87,11 +87,11 @@ def apply(editor: Editor, found: Channels, factors: Array) -> None:
         out, into = factors[layer.out], factors[layer.into]
         spread = (_matrix(layer, into) / out[:, None]).reshape(-1, _matrix(layer, into).shape[1])
         scaled = array.astype(np.float64) * _unmatrix(layer, spread, array.ndim)
-        weights.const_value = ir.Tensor(scaled.astype(array.dtype), name=weights.name)
+        set_constant(editor, layer.node, 1, scaled.astype(array.dtype), str(weights.name))
         if held is not None and bias is not None:
             divided = held.reshape(-1).astype(np.float64) / out
-            new = editor.initializer(f"{bias.name}_equalized", divided.astype(held.dtype).reshape(held.shape))
-            layer.node.replace_input_with(2, new)
+            made = divided.astype(held.dtype).reshape(held.shape)
+            set_constant(editor, layer.node, 2, made, f"{bias.name}_equalized")
     for node, index, axis, classes in found.addends:
         by = factors[classes]
         value, other = node.inputs[index], node.inputs[1 - index]
@@ -100,7 +100,7 @@ def apply(editor: Editor, found: Channels, factors: Array) -> None:
             continue
         rank = len(other.shape or ())
         along = by.reshape([-1 if i == axis else 1 for i in range(rank)])
-        node.replace_input_with(index, editor.initializer(f"{value.name}_equalized", (held / along).astype(held.dtype)))
+        set_constant(editor, node, index, (held / along).astype(held.dtype), f"{value.name}_equalized")
     drop_unused_initializers(editor.graph)
 
 
@@ -143,7 +143,8 @@ def _sizes(layer: Layer) -> Array:
 
 def _unmatrix(layer: Layer, matrix: Array, rank: int) -> Array:
     laid = matrix if _rows_are_outputs(layer) else matrix.T
-    return laid.reshape(laid.shape + (1,) * (rank - 2))
+    made: Array = laid.reshape(laid.shape + (1,) * (rank - 2))
+    return made
 
 
 def _rows_are_outputs(layer: Layer) -> bool:

@@ -236,8 +236,9 @@ def _layer(node: ir.Node) -> _Layer | None:
     product = (scale * steps).astype(np.float64)
     of = (float(scale), int(zero))
     if node.op_type != "Conv":
-        transposed = node.op_type == "Gemm" and node.attributes.get_int("transB", 0)
-        plain = integers.ndim == 2 and not (node.op_type == "Gemm" and node.attributes.get_int("transA", 0))
+        gemm = node.op_type == "Gemm"
+        transposed = gemm and bool(node.attributes.get_int("transB", 0))
+        plain = integers.ndim == 2 and not (gemm and bool(node.attributes.get_int("transA", 0)))
         return _Layer(node, (integers if transposed else integers.T)[None], product, of) if plain else None
     groups = node.attributes.get_int("group", 1)
     if integers.shape[1] == 1 and groups > 1:

@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.compress.calibrate import Progress
-from haversack.convert.compress.editing import Editor
+from haversack.convert.compress.editing import Editor, set_constant
 from haversack.convert.compress.methods import weight_scales
 from haversack.convert.compress.methods.grid import Grid
 from haversack.convert.compress.methods.stepwise import Stepwise
@@ -42,10 +42,12 @@ class Wanted:
     Attributes:
         limit: The largest whole number: 7 for four bits, 127 for eight.
         per_channel: One scale an output channel, or one for all.
+        step: The scale to take, float32, a scalar or [channels]; None: one is chosen.
     """
 
     limit: int = 127
     per_channel: bool = True
+    step: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,13 @@ def reconstruct(
         if layer is None:
             nearest += runs is not None and choice.rounder is not None
             fit = weight_scales.least_error if choice.fitted else weight_scales.widest
-            grid = fit(str(value.name), array, axis, want.limit)
-            value.const_value = ir.Tensor(grid.round(array), name=value.name)
+            given = want.step
+            grid = fit(str(value.name), array, axis, want.limit) if given is None else Grid(given, axis, want.limit)
+            set_constant(editor, node, 1, grid.round(array), str(value.name))
         else:
             assert runs is not None
             seen = _observe(layer, before[str(node.name)], *runs, bias=choice.bias)
-            grid = _round(editor, layer, seen, axis, want.limit, choice)
+            grid = _round(editor, layer, seen, axis, want, choice)
         grids[str(node.name)] = grid
         if progress is not None:
             progress((count + 1) / len(nodes), f"rounding {node.name}")
@@ -184,7 +187,7 @@ def _observe(layer: Layer, before: ir.Node, first: Stepwise, second: Stepwise, *
     )
 
 
-def _round(editor: Editor, layer: Layer, seen: _Seen, axis: int | None, limit: int, choice: Choice) -> Grid:
+def _round(editor: Editor, layer: Layer, seen: _Seen, axis: int | None, want: Wanted, choice: Choice) -> Grid:
     """Round one layer; its weights and its bias are replaced."""
     array = constant(layer.weights)
     assert array is not None
@@ -195,8 +198,10 @@ def _round(editor: Editor, layer: Layer, seen: _Seen, axis: int | None, limit: i
         off = np.linalg.solve(moments, (seen.cross - seen.moment).swapaxes(1, 2)).swapaxes(1, 2)
         target = weights + weights @ off
     fit_to = layer.unmatrix(target)
-    name = str(layer.weights.name)
-    if choice.fitted:
+    name, limit = str(layer.weights.name), want.limit
+    if want.step is not None:
+        grid = Grid(want.step, axis, limit)
+    elif choice.fitted:
         spread = np.broadcast_to(np.diagonal(moments, axis1=1, axis2=2)[:, None], weights.shape)
         grid = weight_scales.least_error(name, fit_to, axis, limit, layer.unmatrix(spread))
     else:
@@ -207,7 +212,7 @@ def _round(editor: Editor, layer: Layer, seen: _Seen, axis: int | None, limit: i
     else:
         parts = [choice.rounder(*each, limit) for each in zip(target, moments, steps, strict=True)]
         made = grid.round(layer.unmatrix(np.stack(parts) * steps))
-    layer.weights.const_value = ir.Tensor(made, name=name)
+    set_constant(editor, layer.node, 1, made, name)
     if seen.means is not None:
         of_x, of_z = seen.means
         change = np.einsum("goi,gi->go", weights, of_x) - np.einsum(
@@ -224,9 +229,4 @@ def add_to_bias(editor: Editor, node: ir.Node, change: Array) -> None:
     made = (change + (0.0 if held is None else held.reshape(-1).astype(np.float64))).astype(np.float32)
     weights = node.inputs[1]
     assert weights is not None
-    name = f"{weights.name}_bias" if old is None else f"{old.name}_corrected"
-    new = editor.initializer(name, made)
-    node.resize_inputs(3)
-    node.replace_input_with(2, new)
-    if old is not None and not old.uses() and not old.is_graph_output() and old.name in editor.graph.initializers:
-        del editor.graph.initializers[str(old.name)]
+    set_constant(editor, node, 2, made, f"{weights.name}_bias" if old is None else f"{old.name}_corrected")
