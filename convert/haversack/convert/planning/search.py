@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from haversack.convert.compress.mixed import Observed, apply_plan
 from haversack.convert.compress.plan import LayerPlan, Plan
 from haversack.convert.hub.evaluate import Evaluator
+from haversack.convert.measured import Accuracy
 from haversack.convert.planning.candidates import Family
 from haversack.convert.planning.knapsack import InfeasibleError, choose
 from haversack.convert.planning.sensitivity import Sensitivity
-from haversack.convert.report import Accuracy
 from haversack.convert.verify.accuracy import accuracy
 from haversack.convert.verify.compare import changed, noise
 from haversack.convert.verify.execute import Progress, run_all
