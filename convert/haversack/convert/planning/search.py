@@ -17,10 +17,10 @@ from haversack.convert.budget import Budget
 from haversack.convert.compress.mixed import Observed, apply_plan
 from haversack.convert.compress.plan import LayerPlan, Plan
 from haversack.convert.hub.evaluate import Evaluator
+from haversack.convert.measured import Accuracy
 from haversack.convert.planning.candidates import Family
 from haversack.convert.planning.knapsack import InfeasibleError, choose
 from haversack.convert.planning.sensitivity import Sensitivity
-from haversack.convert.report import Accuracy
 from haversack.convert.verify.compare import noise
 from haversack.convert.verify.execute import Progress, run_all
 from haversack.convert.verify.reference import Reference
