@@ -172,7 +172,12 @@ def _print(made: Pack) -> None:
     if made.path:
         rows.append(("bundle", f"{made.path}, {made.bytes:,} bytes, {len(made.variants)} variants"))
     if made.source_accuracy is not None:
-        rows.append(("source", f"accuracy {show.accuracy(made.source_accuracy)}"))
+        rows.append(
+            (
+                "source",
+                ("accuracy " if made.source_accuracy.metric == "top1" else "") + show.accuracy(made.source_accuracy),
+            )
+        )
     told = [(show.difference(v.accuracy), v) for v in made.variants if v.accuracy is not None]
     told += [(text, v) for v in made.variants for text in _budget(made, v)]
     told += [(note, v) for v in made.variants for note in (*v.notes, *v.verification.notes)]
