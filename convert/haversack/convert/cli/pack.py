@@ -183,7 +183,7 @@ def _print(made: Pack) -> None:
     told += [(note, v) for v in made.variants for note in (*v.notes, *v.verification.notes)]
     rows += [(_names(made.variants, [v for text, v in told if text == each]), each) for each in dict(told)]
     rows += [("not made", f"{skip.target} {skip.compression}: {skip.reason}") for skip in made.skipped]
-    rows += [("data", note) for note in made.notes]
+    rows += [("note", note) for note in made.notes]
     rows += [("for more", advice) for advice in made.advice]
     if rows:
         show.lines(rows)
