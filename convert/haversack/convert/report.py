@@ -234,7 +234,7 @@ class Pack:
         within: For each variant, by `target/compression`, whether it fits the budget; empty without a budget.
         budgets: For each variant likewise, how it stands against each limit of the budget.
         over: One sentence for each target of which no variant fits the budget.
-        notes: What the user should know of the data, one sentence each.
+        notes: What the user should know of the data and the budget, one sentence each.
         advice: What more data or options would give, one sentence each.
         best: By target, the variant within the budget that is best at the objective.
         front: By target, the variants that no other of it beats in everything measured.

@@ -129,7 +129,10 @@ def difference(measured: Accuracy) -> str:
 
 def _number(value: float | None, form: str, scale: float = 1.0) -> str:
     """A number; what is infinite has become None on its way through JSON."""
-    return "unknown" if value is None else format(scale * value, form)
+    if value is None:
+        return "unknown"
+    told = format(scale * value, form)
+    return format(0.0, form) if not any(digit in told for digit in "123456789") else told
 
 
 def latency(measured: Latency | None) -> str:
