@@ -101,7 +101,7 @@ def optimised_ops(path: Path, folder: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(folder / "seen.onnx").graph.node)
 
 
-@pytest.mark.parametrize("recipe", TARGET.recipes)
+@pytest.mark.parametrize("recipe", [name for name in TARGET.recipes if name != "int16"])  # that is in test_mixed.py
 def test_every_recipe_reproduces_the_compressed_graph(model, feeds, tmp_path, recipe) -> None:
     made = compress(model, Recipe(recipe), feeds).model
     before = ir.to_proto(made).SerializeToString()

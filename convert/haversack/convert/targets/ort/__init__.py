@@ -44,6 +44,11 @@ Zeros take the bytes of any number."""
 PACKED = ("fp16", "int8-weights", "int8-dynamic", *STORED)
 """Recipes whose weights are unpacked when the model is loaded: folding them into the `.ort` would undo the recipe."""
 
+NO_INT16 = (
+    "onnxruntime has no kernels for int16: layers compute in float32 between QuantizeLinear and DequantizeLinear, several "
+    "times slower than either"
+)
+
 NO_ORT = "there is no .ort beside it: that format has no tensors of 4 bits"
 
 
@@ -53,7 +58,7 @@ class OrtTarget:
 
     name: str = "onnx"
     suffix: str = ".onnx"
-    recipes: tuple[str, ...] = ("fp32", "fp16", "int8", "int8-dynamic", "int8-weights", *STORED)
+    recipes: tuple[str, ...] = ("fp32", "fp16", "int8", "int16", "int8-dynamic", "int8-weights", *STORED)
 
     def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:
         """Every reason why onnxruntime's CPU provider cannot run `model`."""
@@ -92,6 +97,8 @@ class OrtTarget:
         held: dict[str, str] = {}
         if options.io_dtype == "int8":
             held, notes = edges.integer_edges(editor)
+        if recipe == "int16":
+            notes.append(NO_INT16)
         if recipe == "int8-dynamic":
             floats = foldable.float_convolutions(editor)
             if floats:
