@@ -336,7 +336,7 @@ def verified(
         if companion.suffix in ENGINES:
             # The same graph in another format, whose layers nothing can look into: held to the contract end to end.
             judge(dataclasses.replace(subject, path=companion, layers=()), reference, outputs)
-    notes = (*variant.notes, *reference.notes)
+    notes = (*variant.notes, *reference.notes, *work.source.notes)
     measured = dataclasses.replace(variant, verification=judged.verification, accuracy=judged.accuracy, notes=notes)
     return Made(measured, written, lambda: judged.edges)
 

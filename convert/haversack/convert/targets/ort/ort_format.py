@@ -16,7 +16,7 @@ import onnx
 from haversack.convert.targets.ort.ort_bytes import canonical
 from haversack.convert.targets.ort.shrink import operators
 
-PORTABLE_DOMAINS = {"", "com.microsoft"}
+PORTABLE_DOMAINS = {"", "ai.onnx.ml", "com.microsoft"}
 """Operators that every build of onnxruntime with its contrib ops runs; `com.microsoft.nchwc` is one machine's."""
 
 
