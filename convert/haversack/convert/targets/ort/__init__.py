@@ -29,6 +29,9 @@ from haversack.convert.targets.unit_scales import unit_scales
 MIN_RUNTIME = "onnxruntime 1.20"
 """The first that runs opset 21 in full."""
 
+CONFIG = ".required_operators_and_types.config"
+"""How the config's name ends: what onnxruntime's own conversion script calls it."""
+
 LARGEST = 2**31 - 1
 """Bytes a protobuf can hold."""
 
@@ -69,7 +72,7 @@ class OrtTarget:
         return preflight.blockers(model)
 
     def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
-        """Write `path`, and beside it `<stem>.ort` and `<stem>.required_operators.config` unless options say no.
+        """Write `path`, and beside it `<stem>.ort` and the config of a build for it unless options say no.
 
         Args:
             model: The compressed hub graph; not changed.
@@ -126,9 +129,9 @@ class OrtTarget:
             notes.append(NO_ORT)
         elif options.ort_format:
             flat = path.with_suffix(".ort")
-            needed = write_ort(content, flat, fold=recipe not in PACKED) | shrink.operators(proto.graph)
-            config = path.with_name(f"{path.stem}.required_operators.config")
-            config.write_text(operator_config(needed, {each.domain: each.version for each in proto.opset_import}))
+            write_ort(content, flat, fold=recipe not in PACKED)
+            config = path.with_name(f"{path.stem}{CONFIG}")
+            config.write_text(operator_config([flat]))
             companions = (flat, config)
             if recipe != "int8" and any(node.op_type == "Conv" for node in copy.graph):
                 notes.append(SLOW_ORT)

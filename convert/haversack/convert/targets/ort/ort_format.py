@@ -1,20 +1,32 @@
 """The `.ort` flatbuffer and the operator config of a reduced build of onnxruntime.
 
-An `.ort` file holds a graph that is optimised already: onnxruntime does not fuse when it loads one. Measured on
-keyword spotting and ResNet8, one saved at the basic level runs two to seven times slower than its `.onnx`; one saved
-at the extended level runs an int8 model as fast. Above it lies the layout level, which blocks float convolutions by
-the vector width of the machine that saves: such a file is wrong elsewhere, so it is never written.
+An `.ort` file holds a graph that is optimised already: a minimal build of onnxruntime does not fuse when it loads one.
+The levels, from onnxruntime's documentation of its graph optimisations and measured on keyword spotting and ResNet8
+(int8, one thread, x86, against the `.onnx` that onnxruntime optimises as it loads it; paired runs):
+
+    disabled, basic   valid ONNX everywhere                                     3.7 and 6.7 times as slow
+    extended          fused operators of `com.microsoft`, for the CPU only      1.09 and 1.20 in a minimal build
+    all but NCHWc     integer convolutions channels-last, Conv + Add + Relu     1.01 and 1.00 in a minimal build
+    all (NCHWc)       float convolutions blocked by the vector width of the machine that saves: wrong elsewhere
+
+So the `.ort` is saved at the third, as onnxruntime's own conversion script does for devices, and the fourth is never
+written. What compiles parts of a graph for an accelerator (NNAPI, Core ML, QNN) knows none of the fused operators: it
+is given the `.onnx`. Packed weights (float16, int8-weights) stay packed at the second level only.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 
 from haversack.convert.targets.ort.ort_bytes import canonical
 from haversack.convert.targets.ort.shrink import operators
+
+MACHINE_DEPENDENT = "NchwcTransformer"
+"""The optimiser whose result holds for the vector width of this machine only."""
 
 PORTABLE_DOMAINS = {"", "ai.onnx.ml", "com.microsoft"}
 """Operators that every build of onnxruntime with its contrib ops runs; `com.microsoft.nchwc` is one machine's."""
@@ -33,10 +45,10 @@ def write_ort(model: bytes, path: Path, *, fold: bool) -> set[tuple[str, str]]:
     """
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "optimised.ort"
-        _optimised(model, saved, fold=fold, form="ORT")
+        optimised(model, saved, fold=fold, form="ORT")
         content = canonical(saved.read_bytes())
         readable = Path(folder) / "optimised.onnx"
-        _optimised(model, readable, fold=fold, form="ONNX")
+        optimised(model, readable, fold=fold, form="ONNX")
         found = operators(onnx.load(readable).graph)
     foreign = {domain for domain, _ in found} - PORTABLE_DOMAINS
     assert not foreign, f"the optimised graph holds operators of {foreign}, which other machines lack"
@@ -54,27 +66,44 @@ def _open(content: bytes) -> None:
     ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _optimised(model: bytes, path: Path, *, fold: bool, form: str) -> None:
+def optimised(model: bytes, path: Path, *, fold: bool, form: str, basic: bool = False) -> None:
+    """Let onnxruntime optimise a model for any device's CPU, and save it.
+
+    Args:
+        model: The `.onnx` file's bytes.
+        path: Where to.
+        fold: Whether constants may be computed.
+        form: `ORT` or `ONNX`.
+        basic: Only what comes before the graph is split among execution providers: it stays plain ONNX.
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    levels = ort.GraphOptimizationLevel
+    # The last level folds constants even where it is told not to.
+    full = levels.ORT_ENABLE_ALL if fold else levels.ORT_ENABLE_EXTENDED
+    options.graph_optimization_level = levels.ORT_ENABLE_BASIC if basic else full
     options.optimized_model_filepath = str(path)
     options.add_session_config_entry("session.save_model_format", form)
     options.log_severity_level = 4
-    disabled = [] if fold else ["ConstantFolding"]
+    disabled = [MACHINE_DEPENDENT] if fold else [MACHINE_DEPENDENT, "ConstantFolding"]
     ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled)
 
 
-def operator_config(found: set[tuple[str, str]], opsets: dict[str, int]) -> str:
-    """The config of a reduced build: one line a domain, `domain;opset;Operator,Operator`.
+def operator_config(files: Sequence[Path]) -> str:
+    """The config of a build of onnxruntime that runs these `.ort` files and nothing else.
+
+    One line a domain and opset, `domain;opset;Operator{types},Operator`: what onnxruntime's build reads with
+    `--include_ops_by_config`, and the types with `--enable_reduced_operator_type_support`.
 
     Args:
-        found: (domain, operator) of every node that has to run.
-        opsets: Version of each domain; 1 where it is not listed, which is the version of onnxruntime's own.
+        files: `.ort` files.
     """
-    lines = []
-    for domain in sorted({domain for domain, _ in found}):
-        names = ",".join(sorted(op for each, op in found if each == domain))
-        lines.append(f"{domain or 'ai.onnx'};{opsets.get(domain, 1)};{names}\n")
-    return "".join(lines)
+    from onnxruntime.tools.ort_format_model import create_config_from_models
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "operators.config"
+        create_config_from_models(list(files), config, enable_type_reduction=True)
+        lines = config.read_text().splitlines()
+    # Its comments name the files by the folder that they were made in, another each time.
+    return "".join(f"{line}\n" for line in lines if not line.startswith("#"))
