@@ -244,6 +244,7 @@ def _measured(variant: Variant) -> VariantMeasurements:
             # Readers take `accuracy` for a share of right answers; what is another metric has another name.
             "accuracy" if plain else "metric": encode(measured),
             "verification": encode(variant.verification),
+            "deployment": encode(variant.deployment),
         },
     )
 

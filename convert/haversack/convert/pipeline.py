@@ -295,6 +295,7 @@ def describe(target: Target, recipe: Recipe, written: Written, compressed: Compr
         min_runtime=written.min_runtime,
         transposes=written.transposes,
         moved=written.moved,
+        deployment=written.deployment,
     )
 
 

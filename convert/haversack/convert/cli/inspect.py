@@ -79,6 +79,8 @@ def _print(found: Inspection) -> None:
         print(f"\n{preflight.target} {preflight.compression}: {verdict}")
         for blocker in preflight.blockers:
             print(f"  {blocker}")
+        if preflight.deployment is not None:
+            show.lines([(f"  {name}", text) for name, text in show.deployment_rows(preflight.deployment)])
 
 
 def _print_bundle(bundle: Contents) -> None:
