@@ -60,7 +60,7 @@ def test_every_name_in_a_table_is_an_operator() -> None:
         assert set(provider.since) <= plain
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_partitions_are_counted_as_onnxruntimes_own_checker_counts_them(data) -> None:
     from onnxruntime.tools.mobile_helpers import usability_checker as checker
@@ -229,6 +229,7 @@ def test_a_conversion_says_how_it_gets_onto_devices(small, tmp_path) -> None:
     assert again.variant.deployment == found
 
 
+@pytest.mark.slow  # three fresh processes
 def test_the_command_line_says_it_too(small, tmp_path, capsys) -> None:
     assert main(["convert", str(small), "--to", "onnx", "-o", str(tmp_path / "out.onnx")]) == 0
     said = capsys.readouterr().out

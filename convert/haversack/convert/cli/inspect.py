@@ -73,6 +73,7 @@ def _print(found: Inspection) -> None:
         ("operators", ", ".join(f"{op} {count}" for op, count in model.ops.items()) or "none"),
     ]
     rows += _edges(model.inputs, model.outputs)
+    rows += [("note", note) for note in model.notes]
     show.lines(rows)
     for preflight in found.preflights:
         verdict = "yes" if not preflight.blockers else f"no, {len(preflight.blockers)} blockers"

@@ -20,41 +20,41 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import onnx
-
 from haversack.convert.targets.ort.ort_bytes import canonical
-from haversack.convert.targets.ort.shrink import operators
 
 MACHINE_DEPENDENT = "NchwcTransformer"
 """The optimiser whose result holds for the vector width of this machine only."""
 
-PORTABLE_DOMAINS = {"", "ai.onnx.ml", "com.microsoft"}
+PORTABLE_DOMAINS = {"ai.onnx", "ai.onnx.ml", "com.microsoft"}
 """Operators that every build of onnxruntime with its contrib ops runs; `com.microsoft.nchwc` is one machine's."""
 
 
-def write_ort(model: bytes, path: Path, *, fold: bool) -> set[tuple[str, str]]:
+def write_ort(model: bytes, path: Path, *, fold: bool) -> None:
     """Save a serialized ONNX model in onnxruntime's own format.
 
     Args:
         model: The `.onnx` file's bytes.
         path: Where the `.ort` goes.
         fold: Whether constants may be computed now; False keeps compressed weights packed.
-
-    Returns:
-        (domain, operator) of every node in it.
     """
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "optimised.ort"
         optimised(model, saved, fold=fold, form="ORT")
         content = canonical(saved.read_bytes())
-        readable = Path(folder) / "optimised.onnx"
-        optimised(model, readable, fold=fold, form="ONNX")
-        found = operators(onnx.load(readable).graph)
+        found = _operators(saved)
     foreign = {domain for domain, _ in found} - PORTABLE_DOMAINS
     assert not foreign, f"the optimised graph holds operators of {foreign}, which other machines lack"
     _open(content)
     path.write_bytes(content)
-    return found
+
+
+def _operators(path: Path) -> set[tuple[str, str]]:
+    """(domain, operator) of every node of an `.ort` file, subgraphs included; ONNX's own domain is `ai.onnx`."""
+    from onnxruntime.tools.ort_format_model import OrtFormatModelProcessor
+
+    found: dict[str, dict[int, set[str]]] = {}
+    OrtFormatModelProcessor(str(path), found, None).process()
+    return {(domain, op) for domain, versions in found.items() for ops in versions.values() for op in ops}
 
 
 def _open(content: bytes) -> None:
