@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -274,6 +276,21 @@ def test_the_config_is_what_onnxruntime_s_own_parser_reads(model, feeds, tmp_pat
     assert types.is_typed_registration_needed("ai.onnx", "QuantizeLinear", "uint8_t")
     assert not types.is_typed_registration_needed("ai.onnx", "QuantizeLinear", "int16_t")
     assert types.is_typed_registration_needed("ai.onnx", "Relu", "float")
+
+
+def test_onnxruntimes_tools_leave_the_root_logger_alone(tmp_path) -> None:
+    program = f"""
+import logging
+from pathlib import Path
+from haversack.convert.targets.ort.ort_format import operator_config, write_ort
+import onnx
+model = onnx.parser.parse_model('<ir_version: 10, opset_import: ["":21]> g (float[2] x) => (float[2] y) {{y = Abs(x)}}')
+write_ort(model.SerializeToString(), Path({str(tmp_path / "m.ort")!r}), fold=True)
+assert operator_config([Path({str(tmp_path / "m.ort")!r})]).startswith("ai.onnx;13;Abs")
+assert not logging.getLogger().handlers and logging.getLogger().level == logging.WARNING
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def ort_nodes(path: Path) -> set[tuple[str, str, int]]:

@@ -73,7 +73,7 @@ def convert(
     """Convert one model to one artifact, and execute it against its source before it is published.
 
     Args:
-        model: An `.onnx`, `.tflite`, `.keras` or `.h5` file, or a SavedModel folder.
+        model: An `.onnx`, `.tflite`, `.keras`, `.h5` or `.skops` file, or a SavedModel folder.
         to: `tflite`, `coreml` or `onnx`; None: what `output`'s suffix says.
         compress: A recipe, one of `compress.recipes.RECIPES`: `fp32`, `fp16`, `int8`, `int8-weights`, `palette4`, …
         calibration: DATA for `int8`: what the activations' ranges are taken from. int4 weights, palettes and pruning

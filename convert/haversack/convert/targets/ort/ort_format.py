@@ -16,9 +16,11 @@ is given the `.onnx`. Packed weights (float16, int8-weights) stay packed at the 
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from haversack.convert.targets.ort.ort_bytes import canonical
 
@@ -50,10 +52,9 @@ def write_ort(model: bytes, path: Path, *, fold: bool) -> None:
 
 def _operators(path: Path) -> set[tuple[str, str]]:
     """(domain, operator) of every node of an `.ort` file, subgraphs included; ONNX's own domain is `ai.onnx`."""
-    from onnxruntime.tools.ort_format_model import OrtFormatModelProcessor
-
+    processor, _ = _format_tools()
     found: dict[str, dict[int, set[str]]] = {}
-    OrtFormatModelProcessor(str(path), found, None).process()
+    processor(str(path), found, None).process()
     return {(domain, op) for domain, versions in found.items() for ops in versions.values() for op in ops}
 
 
@@ -99,11 +100,27 @@ def operator_config(files: Sequence[Path]) -> str:
     Args:
         files: `.ort` files.
     """
-    from onnxruntime.tools.ort_format_model import create_config_from_models
+    processor, manager = _format_tools()
+    needed: dict[str, dict[int, set[str]]] = {}
+    types = manager()
+    for file in files:
+        processor(str(file), needed, types).process()
+    return "".join(
+        f"{domain};{version};{','.join(op + (types.get_config_entry(domain, op) or '') for op in sorted(ops))}\n"
+        for domain, versions in sorted(needed.items())
+        for version, ops in sorted(versions.items())
+    )
 
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "operators.config"
-        create_config_from_models(list(files), config, enable_type_reduction=True)
-        lines = config.read_text().splitlines()
-    # Its comments name the files by the folder that they were made in, another each time.
-    return "".join(f"{line}\n" for line in lines if not line.startswith("#"))
+
+def _format_tools() -> tuple[Any, Any]:
+    """The reader that onnxruntime has of `.ort` files, and its record of the types of each operator.
+
+    Importing them sets up the root logger, which is its owner's: it is put back.
+    """
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    from onnxruntime.tools.ort_format_model import OperatorTypeUsageManager, OrtFormatModelProcessor
+
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    return OrtFormatModelProcessor, OperatorTypeUsageManager
