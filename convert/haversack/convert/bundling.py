@@ -18,6 +18,7 @@ from haversack.convert.compress.recipes import Recipe
 from haversack.convert.measured import Accuracy
 from haversack.convert.packed import Made
 from haversack.convert.report import Skipped, Variant, encode
+from haversack.convert.sources.classifiers import class_names
 from haversack.convert.verify.contract import FLOAT16, FLOAT32, RELATIVE_FLOOR
 from haversack.convert.verify.edges import Edge, Edges, model_specs, output_scale
 from haversack.convert.verify.execute import Samples
@@ -94,7 +95,7 @@ def bundle(
             code_commit=given.get("code_commit"),
             hyperparameters=given.get("hyperparameters") or {},
         ),
-        labels=None if samples is None else samples.classes,
+        labels=(None if samples is None else samples.classes) or class_names(work.source.restated),
         preprocess=work.preprocess,
         measurements=Measurements(
             date=_date(),
@@ -243,6 +244,7 @@ def _measured(variant: Variant) -> VariantMeasurements:
             # Readers take `accuracy` for a share of right answers; what is another metric has another name.
             "accuracy" if plain else "metric": encode(measured),
             "verification": encode(variant.verification),
+            "deployment": encode(variant.deployment),
         },
     )
 

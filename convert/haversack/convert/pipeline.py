@@ -73,7 +73,7 @@ def convert(
     """Convert one model to one artifact, and execute it against its source before it is published.
 
     Args:
-        model: An `.onnx`, `.tflite`, `.keras` or `.h5` file, or a SavedModel folder.
+        model: An `.onnx`, `.tflite`, `.keras`, `.h5` or `.skops` file, or a SavedModel folder.
         to: `tflite`, `coreml` or `onnx`; None: what `output`'s suffix says.
         compress: A recipe, one of `compress.recipes.RECIPES`: `fp32`, `fp16`, `int8`, `int8-weights`, `palette4`, …
         calibration: DATA for `int8`: what the activations' ranges are taken from. int4 weights, palettes and pruning
@@ -295,6 +295,7 @@ def describe(target: Target, recipe: Recipe, written: Written, compressed: Compr
         min_runtime=written.min_runtime,
         transposes=written.transposes,
         moved=written.moved,
+        deployment=written.deployment,
     )
 
 
@@ -336,7 +337,7 @@ def verified(
         if companion.suffix in ENGINES:
             # The same graph in another format, whose layers nothing can look into: held to the contract end to end.
             judge(dataclasses.replace(subject, path=companion, layers=()), reference, outputs)
-    notes = (*variant.notes, *reference.notes)
+    notes = (*variant.notes, *reference.notes, *work.source.notes)
     measured = dataclasses.replace(variant, verification=judged.verification, accuracy=judged.accuracy, notes=notes)
     return Made(measured, written, lambda: judged.edges)
 

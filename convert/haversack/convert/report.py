@@ -22,6 +22,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
+from haversack.convert.deployment import Deployment
 from haversack.convert.described import Model, Package, Tensor
 from haversack.convert.errors import Blocker
 from haversack.convert.measured import Accuracy, Latency, Verification
@@ -29,11 +30,12 @@ from haversack.convert.measured import Accuracy, Latency, Verification
 
 @dataclass(frozen=True)
 class Preflight:
-    """Whether a target can hold a model, and every reason why not."""
+    """Whether a target can hold a model, and every reason why not; what follows for devices where it can."""
 
     target: str
     compression: str
     blockers: tuple[Blocker, ...]
+    deployment: Deployment | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Variant:
         min_runtime: The lowest version of the target's runtime that runs it, where known.
         transposes: What is left of them (TFLite), and why.
         moved: Inputs and outputs in another order than the model's.
+        deployment: How it gets onto devices (ONNX Runtime).
     """
 
     target: str
@@ -123,6 +126,7 @@ class Variant:
     min_runtime: str | None = None
     transposes: tuple[Transposed, ...] = ()
     moved: tuple[Moved, ...] = ()
+    deployment: Deployment | None = None
     brotli_bytes: int | None = None
 
 

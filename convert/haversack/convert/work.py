@@ -233,6 +233,7 @@ class Work:
             parameters=int(parameters),
             inputs=tuple(described.Tensor(s.name, s.dtype, s.shape) for s in model_specs(list(graph.inputs))),
             outputs=tuple(described.Tensor(s.name, s.dtype, s.shape) for s in model_specs(list(graph.outputs))),
+            notes=self.source.notes,
         )
 
     def _is_static(self) -> bool:

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from haversack.convert.deployment import Deployment
 from haversack.convert.measured import Accuracy, Latency, OutputError, Verification
 from haversack.convert.report import Moved, Transposed, Variant, encode
 from haversack.convert.worker_client import Progress
 
 SHOWN_TRANSPOSES = 8
+SHOWN_LEFT = 3
 
 
 @contextlib.contextmanager
@@ -161,6 +163,46 @@ def transpose_rows(left: Sequence[Transposed]) -> list[tuple[str, str]]:
     rows += [("", f"{each.value}: {each.reason}") for each in largest]
     if len(left) > len(largest):
         rows.append(("", f"… and {len(left) - len(largest)} smaller ones (--json)"))
+    return rows
+
+
+def deployment_rows(found: Deployment | None, *, short: bool = False) -> list[tuple[str, str]]:
+    """How an ONNX Runtime artifact gets onto devices; `--json` has every node that a provider leaves.
+
+    Args:
+        found: None of another target.
+        short: Packages by name only, and no reasons.
+    """
+    if found is None:
+        return []
+    packages = found.packages
+    if short:
+        names = ", ".join(f"{each.manager} {each.name} ({each.platform})" for each in packages)
+        rows = [("packages", f"{names}; {packages[0].at_least} or later")]
+    else:
+        rows = [
+            (
+                f"{each.manager}",
+                f"{each.name} {each.at_least} or later ({each.known} known), {each.platform}: {each.holds}",
+            )
+            for each in packages
+        ]
+    for fit in found.providers:
+        pieces = f" in {fit.partitions} partition{'s' * (fit.partitions > 1)}" if fit.taken else ""
+        reasons: dict[str, list[str]] = {}
+        for each in fit.left:
+            reasons.setdefault(each.reason, []).append(f"{each.op} {each.count}")
+        left = "; ".join(f"{reason}: {', '.join(ops[:SHOWN_LEFT])}{', …' * (len(ops) > SHOWN_LEFT)}"
+                         for reason, ops in reasons.items())  # fmt: skip
+        why = f"; left: {left}" if left and not short else ""
+        rows.append((fit.provider, f"{fit.taken} of {fit.nodes} nodes{pieces} ({fit.basis}){why}"))
+        rows += [("", note) for note in fit.notes if not short]
+    build = found.reduced
+    if build is not None:
+        kept = f"{build.operators} operators, {build.kernels} of {build.kernels_full:,} kernels"
+        rows.append(("reduced build", f"{kept} ({build.config})" if short else f"{kept}: {' '.join(build.flags)}"))
+        if not short:
+            rows.append(("", build.known))
     return rows
 
 

@@ -14,6 +14,7 @@ from haversack.convert.errors import Blocker, UsageError
 from haversack.convert.report import Moved, Transposed
 
 if TYPE_CHECKING:
+    from haversack.convert.deployment import Deployment
     from haversack.convert.image_inputs import Image
     from haversack.convert.resizing import Resizing
 
@@ -95,6 +96,7 @@ class Written:
         min_runtime: The lowest version of the target's runtime or system that runs it, where known.
         transposes: Those that it does at run time, and why (TFLite).
         moved: Inputs and outputs whose axes stand in another order than the model's.
+        deployment: How it gets onto devices (ONNX Runtime).
     """
 
     path: Path
@@ -104,6 +106,7 @@ class Written:
     min_runtime: str | None = None
     transposes: tuple[Transposed, ...] = ()
     moved: tuple[Moved, ...] = ()
+    deployment: Deployment | None = None
 
 
 class Target(Protocol):
