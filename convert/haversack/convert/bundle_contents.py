@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from haversack.convert.described import Tensor
-from haversack.convert.report import Accuracy, Contents, Latency, Variant, Verification, decode
+from haversack.convert.report import Accuracy, Contents, Latency, Part, Variant, Verification, decode
 from haversack.runtimes import manifest
 from haversack.runtimes.bundle import open_bundle
 from haversack.runtimes.measurements import VariantMeasurements
@@ -69,6 +69,7 @@ def described(entry: manifest.Variant, measured: VariantMeasurements | None) -> 
         latency=timed,
         notes=entry.notes,
         min_runtime=entry.min_runtime,
+        parts=_parts(facts.get("parts")),
     )
 
 
@@ -85,6 +86,11 @@ def _read(kind: Any, value: object) -> Any:
     except (TypeError, KeyError, ValueError, AttributeError):
         return None
     return found
+
+
+def _parts(value: object) -> tuple[Part, ...]:
+    found = [_read(Part, each) for each in value] if isinstance(value, list) else []
+    return () if None in found else tuple(found)
 
 
 def _count(value: object) -> int | None:

@@ -19,7 +19,7 @@ import math
 import types
 import typing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from haversack.convert.described import Model, Package, Tensor
 from haversack.convert.errors import Blocker
@@ -248,17 +248,34 @@ class Moved:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One part of an artifact that is sent file by file (`web`): the model, the engine that runs it, or the page.
+
+    Attributes:
+        name: `model`, `engine` or `page`.
+        bytes: Of its files.
+        gzip_bytes: The sum over its files, each sent with gzip (level 9).
+        brotli_bytes: Likewise with brotli (quality 11); None of a model above 4 MiB, where it takes too long.
+    """
+
+    name: str
+    bytes: int
+    gzip_bytes: int
+    brotli_bytes: int | None
+
+
+@dataclass(frozen=True)
 class Variant:
     """One (target, compression) pair of a model, and what was measured of it.
 
     Attributes:
-        target: `tflite`, `coreml` or `onnx`.
+        target: `tflite`, `coreml`, `onnx` or `web`.
         compression: The recipe.
         path: The artifact; inside a bundle, its name there.
         companions: Files written beside it.
-        bytes: Its size (of a folder: all its files).
-        gzip_bytes: The size of one gzip stream (level 9) over it (of a folder: over its files in sorted order); None
-            of artifacts above 32 MiB, where it is not measured.
+        bytes: Its size (of a folder: all its files; `web`: the engine's among them).
+        gzip_bytes: The size of one gzip stream (level 9) over it (of a folder: over its files in sorted order; `web`:
+            file by file, as it is sent); None of artifacts above 32 MiB, where it is not measured.
         brotli_bytes: The same as one brotli stream (quality 11), which web servers and app stores send; None of
             artifacts above 4 MiB, unless a budget asks for it.
         sha256: Of the file (of a folder: over sorted relative paths and bytes).
@@ -269,6 +286,8 @@ class Variant:
         min_runtime: The lowest version of the target's runtime that runs it, where known.
         transposes: What is left of them (TFLite), and why.
         moved: Inputs and outputs in another order than the model's.
+        parts: What a browser fetches on its first visit (`web`); empty of other targets, whose engine is not in the
+            artifact.
     """
 
     target: str
@@ -286,6 +305,15 @@ class Variant:
     transposes: tuple[Transposed, ...] = ()
     moved: tuple[Moved, ...] = ()
     brotli_bytes: int | None = None
+    parts: tuple[Part, ...] = ()
+
+    def own(self, kind: Literal["bytes", "gzip_bytes", "brotli_bytes"]) -> int | None:
+        """A size without the engine's share: what an artifact of any other target has, and a budget is about."""
+        if not any(part.name == "engine" for part in self.parts):
+            size: int | None = getattr(self, kind)
+            return size
+        sizes = [getattr(part, kind) for part in self.parts if part.name != "engine"]
+        return None if None in sizes else sum(sizes)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def command(
     model: options.Model,
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="TARGET", help="tflite, coreml or onnx; else what -o's suffix says."),
+        typer.Option("--to", metavar="TARGET", help="tflite, coreml, onnx or web; else what -o's suffix says."),
     ] = None,
     output: options.Output = None,
     compress: options.Compress = "fp32",
@@ -35,6 +35,7 @@ def command(
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
     metric: options.Metric = None,
+    single_file: options.SingleFile = False,
     no_verify: options.NoVerify = False,
     force: options.Force = False,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
@@ -44,11 +45,13 @@ def command(
 ) -> int:
     """Convert MODEL to one artifact, execute it against the model, and write it only if they agree."""
     from haversack.convert import isolated
-    from haversack.convert.names import check_metric, check_options, default_output, dims_of, states_of, target_of
+    from haversack.convert.names import check_metric, check_options, default_output, dims_of, single_file_output, states_of, target_of
 
     target = target_of(to, output)
     check_options(target, compress, calibration, io_layout, io_dtype, deployment_target, ranges, weights)
     check_metric(metric or "top1")
+    if single_file:
+        output = single_file_output(model, target, output)
     with show.progress() as progress:
         made = isolated.convert(
             model,
@@ -89,6 +92,7 @@ def _print(made: Conversion) -> None:
     ]
     if variant.companions:
         rows.append(("beside it", ", ".join(variant.companions)))
+    rows += show.part_rows(variant.parts)
     if variant.min_runtime:
         rows.append(("needs", variant.min_runtime))
     rows += show.proof_rows(variant.verification)

@@ -14,6 +14,7 @@ from haversack.convert.report import (
     Latency,
     Moved,
     OutputError,
+    Part,
     Transposed,
     Variant,
     Verification,
@@ -167,6 +168,26 @@ def transpose_rows(left: Sequence[Transposed]) -> list[tuple[str, str]]:
     if len(left) > len(largest):
         rows.append(("", f"… and {len(left) - len(largest)} smaller ones (--json)"))
     return rows
+
+
+def part_rows(parts: Sequence[Part]) -> list[tuple[str, str]]:
+    """What a browser fetches on its first visit: the model, the engine beside it, the page, and all of it."""
+    if not parts:
+        return []
+    whole = Part(
+        "first visit",
+        sum(part.bytes for part in parts),
+        sum(part.gzip_bytes for part in parts),
+        None if any(part.brotli_bytes is None for part in parts) else sum(part.brotli_bytes or 0 for part in parts),
+    )
+    return [
+        (
+            part.name,
+            f"{part.bytes:,} bytes, {part.gzip_bytes:,} with gzip"
+            + ("" if part.brotli_bytes is None else f", {part.brotli_bytes:,} with brotli"),
+        )
+        for part in ((*parts, whole) if len(parts) > 1 else (whole,))
+    ]
 
 
 def verified(proof: Verification) -> str:
