@@ -34,6 +34,7 @@ async function reloadsIsolated() {
   try {
     state("offline", "busy", "keeping all files");
     registration = await navigator.serviceWorker.register("sw.js");
+    if (!registration) throw new Error("this browser takes no service worker"); // what blockers of them give
   } catch (error) {
     state("offline", "warn", `no: ${error.message}`);
     return false;
