@@ -3,6 +3,7 @@ import { HaversackError, embedded, load } from "./haversack.js";
 /** The page around a model: its state, its facts, a place to try it, and its latency. */
 
 const $ = (id) => document.getElementById(id);
+const PICTURE = 208; // pixels of the longer side of a small input's picture
 const JSON_ELEMENTS = 4096; // a longer input is no help in a text field
 
 let model;
@@ -87,14 +88,15 @@ async function test() {
     return;
   }
   const check = await model.selfTest();
-  const far = `largest difference ${short(Math.max(...check.results.map((each) => each.difference)))}`;
+  const most = Math.max(...check.results.map((each) => each.difference));
+  const far = most ? `largest difference ${short(most)}` : "every bit the same";
   state("test", check.ok ? "good" : "bad", check.ok ? `passed, ${far}` : `failed, ${far}`);
   fill($("tests").tBodies[0], check.results, ({ vector, output, difference, allowed, ok }) => [
     cell(String(vector + 1)),
     cell(output),
     cell(short(difference), "number"),
     cell(short(allowed), "number"),
-    cell(ok ? "within" : "not within", ok ? "good" : "bad"),
+    cell(ok ? "yes" : "no", ok ? "good" : "bad"),
   ]);
 }
 
@@ -257,6 +259,8 @@ function picture(values, shape) {
     image.data[4 * place + 3] = 255;
   }
   pen.putImageData(image, 0, 0);
+  const zoom = Math.max(1, PICTURE / Math.max(height, width));
+  canvas.style.width = `${Math.round(width * zoom)}px`;
   return canvas;
 }
 
@@ -318,7 +322,7 @@ async function bench() {
       list.append(figure);
     }
     const threads = `${speed.threads} thread${speed.threads > 1 ? "s" : ""}`;
-    const coarse = speed.p50 < 20 * speed.resolution ? " The timer is too coarse for a call this short." : "";
+    const coarse = speed.p50 < 10 * speed.resolution ? " That is much of a call this short." : "";
     const text = `${speed.runs} calls with ${threads}, ${speed.engine}; fastest ${milliseconds(speed.min)}, slowest ${milliseconds(speed.max)}. Timer step ${milliseconds(speed.resolution)}.${coarse}`;
     $("speed").replaceChildren(list, element("p", text, "quiet"));
   } finally {
@@ -410,7 +414,7 @@ function short(value) {
 }
 
 function milliseconds(value) {
-  return value < 1 ? `${Math.max(1, Math.round(value * 1000))} µs` : `${Number(value.toPrecision(3))} ms`;
+  return value < 1 ? `${Math.max(1, Math.round(value * 1000))}\u00a0µs` : `${Number(value.toPrecision(3))}\u00a0ms`;
 }
 
 function bytes(count) {

@@ -68,6 +68,7 @@ export class Model {
   #files;
   #engine;
   #session;
+  #ran = false;
 
   constructor(files, manifest, engine, session, threads, loadMs) {
     this.#files = files;
@@ -90,6 +91,8 @@ export class Model {
    */
   async run(inputs) {
     const results = await this.#call(this.#feeds(inputs));
+    if (!this.#ran) performance.mark("haversack first prediction"); // for the browser's own timeline
+    this.#ran = true;
     const outputs = {};
     for (const { name } of this.outputs) {
       const tensor = results[name];
