@@ -45,7 +45,15 @@ def command(
 ) -> int:
     """Convert MODEL to one artifact, execute it against the model, and write it only if they agree."""
     from haversack.convert import isolated
-    from haversack.convert.names import check_metric, check_options, default_output, dims_of, single_file_output, states_of, target_of
+    from haversack.convert.names import (
+        check_metric,
+        check_options,
+        default_output,
+        dims_of,
+        single_file_output,
+        states_of,
+        target_of,
+    )
 
     target = target_of(to, output)
     check_options(target, compress, calibration, io_layout, io_dtype, deployment_target, ranges, weights)
