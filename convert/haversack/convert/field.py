@@ -63,7 +63,7 @@ def run(
     """Run a bundle or an artifact on inputs of the user's.
 
     Args:
-        artifact: A `.haversack`, `.tflite`, `.onnx`, `.ort` or `.mlpackage`.
+        artifact: A `.haversack`, `.tflite`, `.onnx`, `.ort`, `.mlpackage` or `.web`.
         input: An `.npz` named like the inputs (each array one sample or many), or an image.
         output: Where the outputs are written, an `.npz` by their names, all samples along axis 0.
         engine: Only this engine, for a bundle.
@@ -129,13 +129,8 @@ def bench(
     if not found:
         raise UsageError(f"{engine} runs none of {', '.join(names)}")
     say = progress or silent
-    real = [row for row in found if not emulated(row[0], row[1])]
-    notes = tuple(
-        f"{row[2]}: only emulated here, by the Core ML reference evaluator, whose speed says nothing of a device"
-        for row in found
-        if row not in real
-    )
-    found = real
+    notes = tuple(f"{row[2]}: {reason}" for row in found if (reason := unmeasured(row[0], row[1])))
+    found = [row for row in found if not unmeasured(row[0], row[1])]
     colds = []
     for index, (path, variant, name) in enumerate(found):
         say(0.5 * index / len(found), f"cold start of {name}")
@@ -227,18 +222,22 @@ def _variants(path: Path, name: str, engine: str | None) -> list[tuple[Path, str
         ]
 
 
-def emulated(path: Path, variant: str | None) -> bool:
-    """Whether what runs this artifact here is not what a device has."""
+def unmeasured(path: Path, variant: str | None) -> str:
+    """Why the speed of an artifact here would say nothing of where it runs; empty where it would."""
     if path.suffix != SUFFIX:
         artifact = path.name
     else:
         with open_bundle(path) as bundle:
             artifact = bundle.variant(variant or "").file.path
+    if artifact.endswith(".web"):
+        return "it runs in a browser, several times slower than its model does outside one; its page measures it"
     if engine_name(artifact) != "coreml":
-        return False
+        return ""
     import platform
 
-    return platform.system() != "Darwin"
+    if platform.system() == "Darwin":
+        return ""
+    return "only emulated here, by the Core ML reference evaluator, whose speed says nothing of a device"
 
 
 def _sha256(path: Path, variant: str | None) -> str:

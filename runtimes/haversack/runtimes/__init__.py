@@ -59,7 +59,7 @@ def load(
     """Load a bundle or a bare artifact.
 
     Args:
-        path: A `.haversack`, or an artifact (`.tflite`, `.onnx`, `.ort`, `.mlpackage`).
+        path: A `.haversack`, or an artifact (`.tflite`, `.onnx`, `.ort`, `.mlpackage`, `.web`).
         variant: Id of the bundle's variant; None takes the best for what is installed (`haversack.runtimes.selection`).
         engine: Only this engine: `litert`, `onnxruntime` or `coreml`.
         threads: How many CPU threads one call may use.

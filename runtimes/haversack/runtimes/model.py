@@ -13,7 +13,7 @@ from types import TracebackType
 import numpy as np
 
 from haversack.runtimes.bundle import Bundle
-from haversack.runtimes.engines import Array, Engine, TensorSpec, open_engine
+from haversack.runtimes.engines import FOLDERS, Array, Engine, TensorSpec, open_engine
 from haversack.runtimes.errors import BundleError, EngineError, FeedError
 from haversack.runtimes.feeds import FeedCheck
 from haversack.runtimes.golden import Check, check_golden
@@ -152,7 +152,7 @@ def open_variant(bundle: Bundle, variant: Variant, threads: int) -> Model:
     """
     folder: Path | None = None
     try:
-        if variant.file.path.endswith(".mlpackage"):
+        if variant.file.path.endswith(FOLDERS):
             folder = Path(tempfile.mkdtemp(prefix="haversack-"))
             engine = open_engine(bundle.artifact(variant.id, into=folder), threads=threads)
         else:  # straight from the bundle, so nothing is left on the disk whatever happens

@@ -13,7 +13,7 @@ EXAMPLES = "Example:  haversack verify model.tflite --against model.onnx --input
 
 
 def command(
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A .tflite, .onnx, .ort or .mlpackage.")],
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A .tflite, .onnx, .ort, .mlpackage or .web.")],
     against: Annotated[Path, typer.Option("--against", metavar="MODEL", help="The model that it was made from.")],
     inputs: options.Inputs = None,
     compress: Annotated[

@@ -25,7 +25,7 @@ from haversack.convert.verify.edges import Edges
 from haversack.convert.verify.execute import Progress, silent
 from haversack.convert.verify.judge import Subject, judge
 from haversack.convert.work import Data, Work
-from haversack.runtimes.engines import ENGINES, open_engine
+from haversack.runtimes.engines import ENGINES, WEB_MODEL, open_engine
 from haversack.runtimes.errors import HaversackError
 from haversack.runtimes.preprocess import Preprocess
 
@@ -51,7 +51,7 @@ def verify_artifact(
     """Execute an artifact and the model it was made from on the same inputs, and hold it to its recipe's contract.
 
     Args:
-        artifact: A `.tflite`, `.onnx`, `.ort` or `.mlpackage`.
+        artifact: A `.tflite`, `.onnx`, `.ort`, `.mlpackage` or `.web`.
         against: The model.
         inputs: DATA to execute on; by default the calibration data, without it seeded made-up inputs.
         compress: The recipe it was made with.
@@ -81,6 +81,9 @@ def verify_artifact(
             dims=dict(dims or {}), ranges=ranges, weights=weights, metric=metric,
         )  # fmt: skip
     say = progress or silent
+    named = artifact
+    if artifact.suffix == ".web":
+        artifact = artifact / WEB_MODEL  # what target `onnx` writes
     if artifact.suffix not in ENGINES:
         raise UsageError(f"{artifact.name}: no engine runs this kind of file; known are {', '.join(ENGINES)}")
     target = target_of(None, artifact.with_suffix(".onnx") if artifact.suffix == ".ort" else artifact)
@@ -113,7 +116,7 @@ def verify_artifact(
     say(1.0, "done")
     notes = (*judged.edges.renamed(), *judged.verification.notes)
     proof = dataclasses.replace(judged.verification, notes=notes)
-    return Checked(str(artifact), work.facts(), compress, proof, judged.accuracy)
+    return Checked(str(named), work.facts(), compress, proof, judged.accuracy)
 
 
 def _renamed(artifact: Path, model: ir.Model, options: Options) -> tuple[str, ...]:

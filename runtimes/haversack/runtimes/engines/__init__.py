@@ -3,7 +3,7 @@
 | engine        | artifact                | module            |
 |---------------|-------------------------|-------------------|
 | `litert`      | `.tflite`               | `litert.py`       |
-| `onnxruntime` | `.onnx`, `.ort`         | `onnxruntime.py`  |
+| `onnxruntime` | `.onnx`, `.ort`, `.web` | `onnxruntime.py`  |
 | `coreml`      | `.mlpackage`            | `coreml/`         |
 
 Only the module of the engine that is opened is imported, so a device needs one engine and no other.
@@ -69,7 +69,15 @@ ENGINES: dict[str, tuple[str, str]] = {
     ".onnx": ("onnxruntime", "haversack.runtimes.engines.onnxruntime"),
     ".ort": ("onnxruntime", "haversack.runtimes.engines.onnxruntime"),
     ".mlpackage": ("coreml", "haversack.runtimes.engines.coreml"),
+    # A folder for browsers; this runs the model in it on the machine itself.
+    ".web": ("onnxruntime", "haversack.runtimes.engines.onnxruntime"),
 }
+
+FOLDERS = (".mlpackage", ".web")
+"""Suffixes of artifacts that are folders."""
+
+WEB_MODEL = "model.onnx"
+"""The model in a `.web` folder."""
 
 
 # engine name -> the module of its vendor that must be installed; the Core ML evaluator needs none
@@ -92,7 +100,7 @@ def open_engine(path: str | Path, *, threads: int = 1, content: bytes | None = N
     """Open an artifact with the engine that its suffix names.
 
     Args:
-        path: The artifact: a file, or the folder of a `.mlpackage`.
+        path: The artifact: a file, or the folder of a `.mlpackage` or a `.web`.
         threads: How many CPU threads one call may use.
         content: The bytes of the file, where it does not lie on the disk; `path` then only names it.
 
@@ -108,6 +116,8 @@ def open_engine(path: str | Path, *, threads: int = 1, content: bytes | None = N
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise EngineError(f"{path.name} needs the {name} engine, which is not installed: {error}") from error
+    if path.suffix == ".web":
+        path = path / WEB_MODEL
     if content is None:
         engine: Engine = module.open_artifact(path, threads=threads)
     else:
@@ -115,4 +125,14 @@ def open_engine(path: str | Path, *, threads: int = 1, content: bytes | None = N
     return engine
 
 
-__all__ = ["ENGINES", "Array", "Engine", "TensorSpec", "engine_name", "is_installed", "open_engine"]
+__all__ = [
+    "ENGINES",
+    "FOLDERS",
+    "WEB_MODEL",
+    "Array",
+    "Engine",
+    "TensorSpec",
+    "engine_name",
+    "is_installed",
+    "open_engine",
+]

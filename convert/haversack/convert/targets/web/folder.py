@@ -18,13 +18,13 @@ from typing import Any
 from haversack.convert.report import encode
 from haversack.convert.targets import Proof, Written
 from haversack.convert.targets.web import icons
-from haversack.runtimes.engines import Array, TensorSpec
+from haversack.runtimes.engines import WEB_MODEL, Array, TensorSpec
 from haversack.runtimes.engines.browser.vendored import LICENCE, Package
 
 FORMAT = "haversack-web"
 VERSION = 1
 
-MODEL = "model.onnx"
+MODEL = WEB_MODEL
 GOLDEN = "golden.bin"
 MANIFEST = "manifest.json"
 ENGINE = "engine"
