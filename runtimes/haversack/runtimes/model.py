@@ -143,8 +143,8 @@ class Model:
         return f"<Model {what}: {', '.join(spec.name for spec in self.inputs)}>"
 
 
-def open_variant(bundle: Bundle, variant: Variant, threads: int) -> Model:
-    """Open one variant of a bundle in its engine, its hash checked.
+def open_variant(bundle: Bundle, variant: Variant, threads: int, engine_name: str | None = None) -> Model:
+    """Open one variant of a bundle in its engine, or in the one named, its hash checked.
 
     Raises:
         BundleError: It is damaged, or the artifact is not what the manifest says.
@@ -157,7 +157,8 @@ def open_variant(bundle: Bundle, variant: Variant, threads: int) -> Model:
             engine = open_engine(bundle.artifact(variant.id, into=folder), threads=threads)
         else:  # straight from the bundle, so nothing is left on the disk whatever happens
             content = bundle.artifact_bytes(variant.id)
-            engine = open_engine(Path(variant.file.path).name, threads=threads, content=content)
+            name = Path(variant.file.path).name
+            engine = open_engine(name, threads=threads, content=content, engine=engine_name)
         return Model(engine, Facts(variant, bundle.manifest, bundle.golden(variant.id), folder))
     except BaseException:
         if folder is not None:

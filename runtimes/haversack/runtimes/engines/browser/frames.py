@@ -2,7 +2,7 @@
 
     4 bytes     length of the header, little-endian, padding included
     header      JSON, padded with spaces so that the arrays begin at a multiple of 8 bytes
-    arrays      raw little-endian bytes in C order, each at a multiple of 8 bytes, so that the page can view them in place
+    arrays      raw little-endian bytes in C order, each at a multiple of 8 bytes, so that the page views them in place
 
 The header's `arrays` holds, for each, its `name`, `dtype` (NumPy's name; `string` for text), `shape`, and `at`, the
 offset of its first byte from where the arrays begin; the elements of a text array stand in the header, as `text`.

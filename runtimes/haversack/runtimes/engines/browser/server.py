@@ -28,8 +28,8 @@ TYPES = {
 }
 
 POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval' blob:; worker-src 'self' blob:; connect-src 'self' blob:; "
-    "img-src data:; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval' blob:; worker-src 'self' blob:; "
+    "connect-src 'self' blob:; img-src data:; base-uri 'none'; form-action 'none'"
 )
 
 ISOLATED = {

@@ -28,7 +28,7 @@ export async function open(bytes) {
     async run(feeds) {
       const given = {};
       for (const {name, dtype, shape, data} of feeds) given[name] = new ort.Tensor(dtype, data, shape);
-      const found = await session.run(given);
+      const found = await session.run(given, {logSeverityLevel: 3});
       return session.outputNames.map((name) => {
         const {type, dims, data} = found[name];
         return {name, dtype: type, shape: [...dims], data};
