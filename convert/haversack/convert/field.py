@@ -18,8 +18,10 @@ from haversack.convert import latency
 from haversack.convert.data import open_data
 from haversack.convert.errors import DataError, UsageError
 from haversack.convert.report import REFERENCE_EVALUATED, Bench, Benched, Output, Ran
+from haversack.convert.report_browser import InBrowser
 from haversack.convert.sources.read import check_content
 from haversack.convert.verify.execute import joined, silent
+from haversack.convert.verify.native import compared, described, is_browser
 from haversack.runtimes import Model, load, open_bundle
 from haversack.runtimes.bundle import SUFFIX
 from haversack.runtimes.digest import path_sha256
@@ -66,7 +68,7 @@ def run(
         artifact: A `.haversack`, `.tflite`, `.onnx`, `.ort`, `.mlpackage` or `.web`.
         input: An `.npz` named like the inputs (each array one sample or many), or an image.
         output: Where the outputs are written, an `.npz` by their names, all samples along axis 0.
-        engine: Only this engine, for a bundle.
+        engine: Only this engine; what a browser's engine gives is compared with the native engine's.
         preprocess: How an image becomes the input; by default what the bundle says.
         top: How many of the best classes are reported for each sample.
         progress: Hears how far it is.
@@ -74,6 +76,7 @@ def run(
     Raises:
         DataError: The input cannot be read or does not fit.
         EngineError: No engine runs it, or it failed.
+        VerificationError: A browser's outputs are not the native engine's.
     """
     if progress is not None:
         progress(0.0, f"loading {artifact.name}")
@@ -81,22 +84,25 @@ def run(
     model = load(artifact, engine=engine)
     prepare = Preprocess.from_spec(preprocess) if isinstance(preprocess, str) else preprocess or model.preprocess
     collected: dict[str, list[Array]] = {}
-    count = 0
-    for feeds in _feeds(model, Path(input), prepare):
-        for name, value in model(feeds).items():
+    samples = _feeds(model, Path(input), prepare)
+    for outputs in model.run_many(samples):
+        for name, value in outputs.items():
             collected.setdefault(name, []).append(value)
-        count += 1
     results = {name: joined(values) for name, values in collected.items()}
+    in_browser = None
+    if is_browser(engine):
+        in_browser = _against_native(artifact, model, samples, results)
     if output is not None:
         write_npz(output, results)
-    outputs = tuple(
+    given = tuple(
         Output(name, value.dtype.name, tuple(value.shape), _best(value, model.labels, top))
         for name, value in results.items()
     )
     emulated = model.engine.emulated
     by = f"{model.engine.name} {model.engine.version}"
     variant = "" if model.variant is None else f"{model.variant.id} in "
-    return Ran(str(artifact), variant + by, REFERENCE_EVALUATED if emulated else "", count, outputs)
+    label = REFERENCE_EVALUATED if emulated else ""
+    return Ran(str(artifact), variant + by, label, len(samples), given, browser=in_browser)
 
 
 def bench(
@@ -151,6 +157,30 @@ def bench(
         for (path, variant, name), model, taken, cold in zip(found, models, times, colds, strict=True)
     ]
     return Bench(tuple(rows), notes)
+
+
+def _against_native(
+    path: Path, model: Model, samples: Sequence[Mapping[str, Array]], results: Mapping[str, Array]
+) -> InBrowser:
+    """Run the samples natively too, and compare."""
+    variant = None if model.variant is None else model.variant.id
+    collected: dict[str, list[Array]] = {}
+    with load(path, variant=variant) as native:
+        for outputs in native.run_many(samples):
+            for name, value in outputs.items():
+                collected.setdefault(name, []).append(value)
+        wanted = {name: joined(values) for name, values in collected.items()}
+        content = content_of(path, variant)
+        rows = compared(path.name, content, model.engine, native.engine, results, wanted)
+        return described(model.engine, native.engine, rows)
+
+
+def content_of(path: Path, variant: str | None) -> bytes:
+    """The bytes of an artifact, or of a bundle's variant."""
+    if variant is None:
+        return path.read_bytes()
+    with open_bundle(path) as bundle:
+        return bundle.artifact_bytes(variant)
 
 
 def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from haversack.convert.described import Model, Package, Tensor
 from haversack.convert.errors import Blocker
+from haversack.convert.report_browser import InBrowser
 
 REFERENCE_EVALUATED = "reference-evaluated"
 """The label of every number that comes from the Core ML reference evaluator instead of Apple's runtime."""
@@ -514,6 +515,7 @@ class Ran:
     samples: int
     outputs: tuple[Output, ...]
     written: str | None = None
+    browser: InBrowser | None = None
 
 
 @dataclass(frozen=True)
@@ -525,8 +527,12 @@ class Benched:
         latency: Warm calls, interleaved with the other artifacts'.
         cold_start_ms: From the start of a fresh process to its first output: import, load and one call.
         first_call_ms: Load and one call, without starting Python.
-        peak_rss_mb: Peak resident memory of that process, in MiB.
         sha256: Of the artifact, by which another machine knows what was measured.
+        peak_rss_mb: Peak resident memory of that process, in MiB; in a browser, that of its largest process.
+        ratio: In a browser, the time of its calls over that of the native engine's, median of paired rounds.
+        ratio_low: The 5th percentile over the rounds.
+        ratio_high: The 95th.
+        browser: Where it ran; None of a native engine.
     """
 
     artifact: str
@@ -535,6 +541,10 @@ class Benched:
     first_call_ms: float
     peak_rss_mb: float
     sha256: str = ""
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    browser: InBrowser | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from haversack.convert.report import (
     Verification,
     encode,
 )
+from haversack.convert.report_browser import InBrowser
 from haversack.convert.worker_client import Progress
 
 SHOWN_TRANSPOSES = 8
@@ -216,6 +217,20 @@ def proof_rows(proof: Verification) -> list[tuple[str, str]]:
             ("layers", f"{proof.layers} judged alone; worst {worst.name} ({worst.op}) {worst.error:.3g} {worst.unit}")
         )
     rows += [("note", note) for note in proof.notes]
+    return rows
+
+
+def browser_rows(browser: InBrowser) -> list[tuple[str, str]]:
+    """Where an artifact ran, how long it took to be ready, and how far it was from the native engine."""
+    threads = f"{browser.threads} thread{'s' if browser.threads > 1 else ''}"
+    isolated = "isolated" if browser.isolated else "not isolated: one thread, and times in steps of 100 µs"
+    ready = f"runtime {browser.runtime_ms:.0f} ms, model {browser.load_ms:.1f} ms"
+    if browser.first_run_ms is not None:
+        ready += f", first run {browser.first_run_ms:.2f} ms"
+    rows = [("in", f"{browser.chromium}, {threads}, {isolated}"), ("start", ready)]
+    for output in browser.outputs:
+        far = "exact" if output.max_abs == 0 else f"relative error {output.max_relative:.1e}"
+        rows.append(("compared", f"output {output.name}: {far} against {browser.native}"))
     return rows
 
 

@@ -9,7 +9,10 @@ import typer
 
 from haversack.convert.cli import options, show
 
-EXAMPLES = "Example:  haversack verify model.tflite --against model.onnx --inputs eval.npz"
+EXAMPLES = (
+    "Examples:  haversack verify model.tflite --against model.onnx --inputs eval.npz   |   "
+    "haversack verify m.onnx --against model.onnx --engine browser"
+)
 
 
 def command(
@@ -28,6 +31,10 @@ def command(
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
     metric: options.Metric = None,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", metavar="NAME", help="Execute it here: browser or litertjs run in Chromium."),
+    ] = None,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
     memory: options.Memory = None,
     json: options.Json = False,
@@ -56,6 +63,7 @@ def command(
             ranges=ranges,
             weights=weights,
             metric=metric,
+            engine=engine,
             limits=options.limits(timeout, memory),
             progress=progress,
         )

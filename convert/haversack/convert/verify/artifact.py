@@ -25,7 +25,7 @@ from haversack.convert.verify.edges import Edges
 from haversack.convert.verify.execute import Progress, silent
 from haversack.convert.verify.judge import Subject, judge
 from haversack.convert.work import Data, Work
-from haversack.runtimes.engines import ENGINES, WEB_MODEL, open_engine
+from haversack.runtimes.engines import ENGINES, WEB_MODEL, check_runs, open_engine
 from haversack.runtimes.errors import HaversackError
 from haversack.runtimes.preprocess import Preprocess
 
@@ -45,6 +45,7 @@ def verify_artifact(
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
     metric: str | None = None,
+    engine: str | None = None,
     isolate: bool = False,
     progress: Progress | None = None,
 ) -> Checked:
@@ -64,6 +65,8 @@ def verify_artifact(
         ranges: As it was made.
         weights: As it was made.
         metric: What of the inputs accuracy means, by default `top1`; see `verify.metrics`.
+        engine: What executes the artifact: None for the engine that its suffix names; `browser` or `litertjs` execute
+            it in Chromium and compare with that engine too.
         isolate: Do it in a fresh process with limits.
         progress: Hears how far it is.
 
@@ -78,10 +81,12 @@ def verify_artifact(
         return isolated.verify(
             artifact, against, progress=progress, inputs=inputs, compress=compress, calibration=calibration,
             preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target,
-            dims=dict(dims or {}), ranges=ranges, weights=weights, metric=metric,
+            dims=dict(dims or {}), ranges=ranges, weights=weights, metric=metric, engine=engine,
         )  # fmt: skip
     say = progress or silent
     named = artifact
+    if engine is not None:
+        check_runs(engine, named)
     if artifact.suffix == ".web":
         artifact = artifact / WEB_MODEL  # what target `onnx` writes
     if artifact.suffix not in ENGINES:
@@ -106,7 +111,7 @@ def verify_artifact(
     layers = () if artifact.suffix == ".ort" else _layers(work, target, recipe, artifact, options)
     try:
         judged = judge(
-            Subject(artifact, target, compress, model, layers, options, promise), reference, outputs, progress
+            Subject(artifact, target, compress, model, layers, options, promise, engine), reference, outputs, progress
         )
     except VerificationError as error:
         hints = list(_renamed(artifact, model, options))
