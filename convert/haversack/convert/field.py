@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from haversack.convert import latency
+from haversack.convert import latency, latency_browser
 from haversack.convert.data import open_data
 from haversack.convert.errors import DataError, UsageError
 from haversack.convert.report import REFERENCE_EVALUATED, Bench, Benched, Output, Ran
@@ -26,6 +26,7 @@ from haversack.runtimes import Model, load, open_bundle
 from haversack.runtimes.bundle import SUFFIX
 from haversack.runtimes.digest import path_sha256
 from haversack.runtimes.engines import Array, engine_name
+from haversack.runtimes.engines import runs as can_run
 from haversack.runtimes.errors import EngineError, FeedError
 from haversack.runtimes.preprocess import Preprocess
 
@@ -39,14 +40,20 @@ begun = float(sys.argv[3])
 import numpy as np
 from haversack.runtimes import load
 opened = time.time()
-model = load(sys.argv[1], variant=sys.argv[2] or None)
+engine = sys.argv[4]
+model = load(sys.argv[1], variant=sys.argv[2] or None, engine=engine or None)
 feeds = {
     spec.name: np.zeros([size if isinstance(size, int) else 1 for size in spec.shape], spec.dtype)
     for spec in model.inputs
 }
 model(feeds)
 now = time.time()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+who = resource.RUSAGE_SELF
+if engine:
+    from haversack.runtimes.engines.browser.session import close_shared
+    close_shared()
+    who = resource.RUSAGE_CHILDREN
+peak = resource.getrusage(who).ru_maxrss
 print(json.dumps([(now - begun) * 1e3, (now - opened) * 1e3, peak / 1024]))
 """
 """Run in a fresh process: the time from its start to its first output, and its peak memory."""
@@ -120,7 +127,7 @@ def bench(
     Args:
         artifacts: Bundles and artifacts.
         names: What each is called in the report.
-        engine: Only what this engine runs.
+        engine: Only what this engine runs; a browser's engine is measured in paired rounds with the native one.
         threads: How many CPU threads one call may use.
         runs: Timed calls of each, at most.
         seconds: Time for each, at most.
@@ -140,8 +147,11 @@ def bench(
     colds = []
     for index, (path, variant, name) in enumerate(found):
         say(0.5 * index / len(found), f"cold start of {name}")
-        colds.append(_cold(path, variant))
+        colds.append(_cold(path, variant, engine))
     say(0.5, "measuring latency")
+    if is_browser(engine):
+        assert engine is not None
+        return Bench(_in_browser(found, colds, engine, threads, runs, seconds))
     models = [load(path, variant=variant, threads=threads) for path, variant, _ in found]
     calls = [_call(model) for model in models]
     times = latency.interleaved(calls, runs=runs, seconds=seconds) if calls else []
@@ -181,6 +191,38 @@ def content_of(path: Path, variant: str | None) -> bytes:
         return path.read_bytes()
     with open_bundle(path) as bundle:
         return bundle.artifact_bytes(variant)
+
+
+def _in_browser(
+    found: Sequence[tuple[Path, str | None, str]],
+    colds: Sequence[tuple[float, float, float]],
+    engine: str,
+    threads: int,
+    runs: int,
+    seconds: float,
+) -> tuple[Benched, ...]:
+    """Each artifact in its native engine and in the browser, in paired rounds, its outputs compared first."""
+    rows = []
+    for (path, variant, name), cold in zip(found, colds, strict=True):
+        with (
+            load(path, variant=variant, threads=threads) as native,
+            load(path, variant=variant, engine=engine, threads=threads) as model,
+        ):
+            feeds = _zeros(model)
+            content = content_of(path, variant)
+            outputs = compared(name, content, model.engine, native.engine, model(feeds), native(feeds))
+            given = {own.name: feeds[spec.name] for own, spec in zip(model.engine.inputs, model.inputs, strict=True)}
+            one, two = latency_browser.paired([native.engine, model.engine], given, runs=runs, seconds=seconds)
+            for engine_, taken in ((native.engine, one), (model.engine, two)):
+                times = latency.summary(
+                    taken.milliseconds.tolist(), threads=threads, engine=f"{engine_.name} {engine_.version}"
+                )
+                if engine_ is native.engine:
+                    rows.append(Benched(name, times, *_cold(path, variant)))
+                    continue
+                facts = described(engine_, native.engine, outputs)
+                rows.append(Benched(name, times, *cold, taken.ratio, taken.low, taken.high, facts))
+    return tuple(rows)
 
 
 def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -243,12 +285,12 @@ def _best(scores: Array, labels: Sequence[str] | None, top: int) -> tuple[tuple[
 def _variants(path: Path, name: str, engine: str | None) -> list[tuple[Path, str | None, str]]:
     """Each artifact to be measured: path, variant of a bundle, name."""
     if path.suffix != SUFFIX:
-        return [(path, None, name)] if engine in (None, engine_name(path)) else []
+        return [(path, None, name)] if engine is None or can_run(engine, path) else []
     with open_bundle(path) as bundle:
         return [
             (path, variant.id, f"{name}:{variant.id}")
             for variant in bundle.manifest.variants
-            if engine in (None, engine_name(variant.file.path))
+            if engine is None or can_run(engine, variant.file.path)
         ]
 
 
@@ -279,17 +321,22 @@ def _sha256(path: Path, variant: str | None) -> str:
 
 
 def _call(model: Model) -> Callable[[], Mapping[str, Array]]:
-    feeds = {
-        spec.name: np.zeros([size if isinstance(size, int) else 1 for size in spec.shape], spec.dtype)
-        for spec in model.inputs
-    }
+    feeds = _zeros(model)
     return lambda: model(feeds)
 
 
-def _cold(path: Path, variant: str | None) -> tuple[float, float, float]:
+def _zeros(model: Model) -> dict[str, Array]:
+    return {
+        spec.name: np.zeros([size if isinstance(size, int) else 1 for size in spec.shape], spec.dtype)
+        for spec in model.inputs
+    }
+
+
+def _cold(path: Path, variant: str | None, engine: str | None = None) -> tuple[float, float, float]:
     import time
 
-    arguments = [sys.executable, "-P", "-c", COLD_START, str(path), variant or "", repr(time.time())]
+    named = engine if engine is not None and is_browser(engine) else ""
+    arguments = [sys.executable, "-P", "-c", COLD_START, str(path), variant or "", repr(time.time()), named]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

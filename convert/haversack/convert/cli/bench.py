@@ -9,7 +9,10 @@ import typer
 
 from haversack.convert.cli import options, show
 
-EXAMPLES = "Example:  haversack bench model.tflite model.onnx --threads 1"
+EXAMPLES = (
+    "Examples:  haversack bench model.tflite model.onnx --threads 1   |   "
+    "haversack bench model.onnx --engine browser --threads 2"
+)
 
 
 def command(
@@ -42,6 +45,9 @@ def command(
         show.as_json(found)
         return 0
     header = ("artifact", "engine", "p50 ms", "p95 ms", "p99 ms", "runs", "cold start ms", "load + call ms", "peak MiB")
+    in_browser = any(row.browser is not None for row in found.rows)
+    if in_browser:
+        header = (*header, "× native (5–95 %)")
     rows = []
     for row in found.rows:
         times = (row.latency.p50, row.latency.p95, row.latency.p99)
@@ -54,12 +60,20 @@ def command(
                 f"{row.cold_start_ms:.0f}",
                 f"{row.first_call_ms:.1f}",
                 f"{row.peak_rss_mb:.0f}",
+                *(
+                    ["" if row.ratio is None else f"{row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f})"]
+                    * in_browser
+                ),
             )
         )
     if found.rows:
-        show.table(header, rows, right=range(2, 9))
+        show.table(header, rows, right=range(2, len(header)))
         threads = found.rows[0].latency.threads
         print(f"\nthis machine ({found.rows[0].latency.machine}), {threads} thread{'s' if threads > 1 else ''}")
+    for row in found.rows:
+        if row.browser is not None:
+            print(f"\n{row.artifact}")
+            show.lines(show.browser_rows(row.browser))
     for note in found.notes:
         print(note)
     return 0
