@@ -48,13 +48,12 @@ feeds = {
 }
 model(feeds)
 now = time.time()
-who = resource.RUSAGE_SELF
 if engine:
-    from haversack.runtimes.engines.browser.session import close_shared
-    close_shared()
-    who = resource.RUSAGE_CHILDREN
-peak = resource.getrusage(who).ru_maxrss
-print(json.dumps([(now - begun) * 1e3, (now - opened) * 1e3, peak / 1024]))
+    held = model.engine.memory()
+    peak = None if held is None else held / 2**20
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps([(now - begun) * 1e3, (now - opened) * 1e3, peak]))
 """
 """Run in a fresh process: the time from its start to its first output, and its peak memory."""
 
@@ -195,7 +194,7 @@ def content_of(path: Path, variant: str | None) -> bytes:
 
 def _in_browser(
     found: Sequence[tuple[Path, str | None, str]],
-    colds: Sequence[tuple[float, float, float]],
+    colds: Sequence[tuple[float, float, float | None]],
     engine: str,
     threads: int,
     runs: int,
@@ -332,7 +331,7 @@ def _zeros(model: Model) -> dict[str, Array]:
     }
 
 
-def _cold(path: Path, variant: str | None, engine: str | None = None) -> tuple[float, float, float]:
+def _cold(path: Path, variant: str | None, engine: str | None = None) -> tuple[float, float, float | None]:
     import time
 
     named = engine if engine is not None and is_browser(engine) else ""

@@ -527,8 +527,9 @@ class Benched:
         latency: Warm calls, interleaved with the other artifacts'.
         cold_start_ms: From the start of a fresh process to its first output: import, load and one call.
         first_call_ms: Load and one call, without starting Python.
+        peak_rss_mb: Peak resident memory of that process, in MiB. In a browser: what all of Chromium's processes hold
+            after that call, shared pages counted once; None where the system does not say.
         sha256: Of the artifact, by which another machine knows what was measured.
-        peak_rss_mb: Peak resident memory of that process, in MiB; in a browser, that of its largest process.
         ratio: In a browser, the time of its calls over that of the native engine's, median of paired rounds.
         ratio_low: The 5th percentile over the rounds.
         ratio_high: The 95th.
@@ -539,7 +540,7 @@ class Benched:
     latency: Latency
     cold_start_ms: float
     first_call_ms: float
-    peak_rss_mb: float
+    peak_rss_mb: float | None
     sha256: str = ""
     ratio: float | None = None
     ratio_low: float | None = None

@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from haversack.convert.cli import options, show
+from haversack.convert.report import Benched
 
 EXAMPLES = (
     "Examples:  haversack bench model.tflite model.onnx --threads 1   |   "
     "haversack bench model.onnx --engine browser --threads 2"
 )
+
+HEADER = ("artifact", "engine", "p50 ms", "p95 ms", "p99 ms", "runs", "cold start ms", "load + call ms", "peak MiB")
 
 
 def command(
@@ -44,10 +47,8 @@ def command(
     if json:
         show.as_json(found)
         return 0
-    header = ("artifact", "engine", "p50 ms", "p95 ms", "p99 ms", "runs", "cold start ms", "load + call ms", "peak MiB")
     in_browser = any(row.browser is not None for row in found.rows)
-    if in_browser:
-        header = (*header, "× native (5–95 %)")
+    header = [*HEADER, *(["× native (5–95 %)"] * in_browser)]
     rows = []
     for row in found.rows:
         times = (row.latency.p50, row.latency.p95, row.latency.p99)
@@ -59,11 +60,8 @@ def command(
                 str(row.latency.runs),
                 f"{row.cold_start_ms:.0f}",
                 f"{row.first_call_ms:.1f}",
-                f"{row.peak_rss_mb:.0f}",
-                *(
-                    ["" if row.ratio is None else f"{row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f})"]
-                    * in_browser
-                ),
+                "-" if row.peak_rss_mb is None else f"{row.peak_rss_mb:.0f}",
+                *([_ratio(row)] * in_browser),
             )
         )
     if found.rows:
@@ -77,3 +75,7 @@ def command(
     for note in found.notes:
         print(note)
     return 0
+
+
+def _ratio(row: Benched) -> str:
+    return "" if row.ratio is None else f"{row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f})"

@@ -73,6 +73,11 @@ class BrowserEngine:
         assert self._browser is not None
         return self._browser.workers()
 
+    def memory(self) -> int | None:
+        """Bytes that all of Chromium's processes hold now, shared pages counted once; None where that is not known."""
+        assert self._browser is not None
+        return self._browser.memory()
+
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once.
 

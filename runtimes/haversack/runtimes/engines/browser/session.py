@@ -132,6 +132,10 @@ class Browser:
         """How many workers the page runs, which are the runtime's threads beside the page's own."""
         return self._devtools.workers()
 
+    def memory(self) -> int | None:
+        """Bytes that all of Chromium's processes hold now, shared pages counted once; None where that is not known."""
+        return self._chromium.memory()
+
     def close(self) -> None:
         """End Chromium and stop the server; nothing is left of either."""
         self.alive = False
