@@ -5,6 +5,7 @@ The runtime does the work; this module reads the inputs and reports.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -216,11 +217,17 @@ def _in_browser(
                 times = latency.summary(
                     taken.milliseconds.tolist(), threads=threads, engine=f"{engine_.name} {engine_.version}"
                 )
-                if engine_ is native.engine:
-                    rows.append(Benched(name, times, *_cold(path, variant)))
-                    continue
-                facts = described(engine_, native.engine, outputs)
-                rows.append(Benched(name, times, *cold, taken.ratio, taken.low, taken.high, facts))
+                row = Benched(name, times, *(cold if engine_ is model.engine else _cold(path, variant)))
+                row = dataclasses.replace(row, sha256=_sha256(path, variant))
+                if engine_ is model.engine:
+                    row = dataclasses.replace(
+                        row,
+                        ratio=taken.ratio,
+                        ratio_low=taken.low,
+                        ratio_high=taken.high,
+                        browser=described(engine_, native.engine, outputs),
+                    )
+                rows.append(row)
     return tuple(rows)
 
 

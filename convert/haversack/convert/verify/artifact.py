@@ -111,7 +111,10 @@ def verify_artifact(
     layers = () if artifact.suffix == ".ort" else _layers(work, target, recipe, artifact, options)
     try:
         judged = judge(
-            Subject(artifact, target, compress, model, layers, options, promise, engine), reference, outputs, progress
+            Subject(artifact, target, compress, model, layers, options, promise, engine=engine),
+            reference,
+            outputs,
+            progress,
         )
     except VerificationError as error:
         hints = list(_renamed(artifact, model, options))
