@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import queue
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,10 @@ from haversack.runtimes.errors import EngineError
 
 ANSWER = 20.0
 """Seconds that Chromium has to answer; it takes milliseconds."""
+
+CHATTER = re.compile(r"(\x1b\[[\d;]*m)?([\d:. -]*\[[VIW]:onnxruntime:|(VERBOSE|DEBUG|INFO|WARNING): )")
+"""How lines begin that are no errors although they are put on the console as such: WebAssembly has one stream for all
+that C++ logs, and onnxruntime and LiteRT say in the line how grave it is."""
 
 
 class DevTools:
@@ -201,7 +206,8 @@ class DevTools:
 def _problem(method: str, parameters: dict[str, Any]) -> str:
     """What an event says that must not happen, in words; empty where it says nothing of the kind."""
     if method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "assert"):
-        return " ".join(str(each.get("value", each.get("description", ""))) for each in parameters["args"])
+        text = " ".join(str(each.get("value", each.get("description", ""))) for each in parameters["args"])
+        return "" if CHATTER.match(text) else text
     if method == "Runtime.exceptionThrown":
         details = parameters["exceptionDetails"]
         return str(details.get("exception", {}).get("description", details["text"]))

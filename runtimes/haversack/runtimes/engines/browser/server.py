@@ -8,7 +8,9 @@ other program of the machine can read a model or answer in the page's place.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import queue
 import secrets
 import threading
@@ -28,7 +30,7 @@ TYPES = {
 }
 
 POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval' blob:; worker-src 'self' blob:; "
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval' blob: {inline}; worker-src 'self' blob:; "
     "connect-src 'self' blob:; img-src data:; base-uri 'none'; form-action 'none'"
 )
 
@@ -51,7 +53,8 @@ class PageServer:
         self._folders = {name: path.resolve() for name, path in folders.items()}
         self._answered = answered
         self._commands: queue.Queue[bytes | None] = queue.Queue()
-        self._headers = {"Content-Security-Policy": POLICY, **(ISOLATED if isolated else {})}
+        policy = POLICY.format(inline=_inline(self._folders[""] / "index.html"))
+        self._headers = {"Content-Security-Policy": policy, **(ISOLATED if isolated else {})}
         self._secret = secrets.token_urlsafe(16)
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.page = self
@@ -156,3 +159,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
+
+
+def _inline(page: Path) -> str:
+    """The page's import map by its hash, the only script in the page's own text that may take effect."""
+    text = page.read_bytes()
+    begin = text.index(b'<script type="importmap">') + len(b'<script type="importmap">')
+    digest = hashlib.sha256(text[begin : text.index(b"</script>", begin)]).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

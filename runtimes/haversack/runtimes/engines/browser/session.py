@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from haversack.runtimes.engines.browser.chromium import Chromium
 from haversack.runtimes.engines.browser.devtools import DevTools
@@ -37,12 +38,14 @@ class Runtime:
     Attributes:
         name: Of the engine.
         script: In `page/`.
-        packages: The folders of its files by the npm package's name in the page; called when a browser is started.
+        packages: The folders of its files by their name in the page; called when a browser is started.
+        version: Told to a script whose runtime does not know its own.
     """
 
     name: str
     script: str
     packages: Callable[[], Mapping[str, Path]]
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,11 @@ class Browser:
         self._server = PageServer(folders, self._heard.put, isolated=isolated)
         try:
             version = self._devtools.attach()
-            self._devtools.open(f"{self._server.address}index.html?runtime={runtime.script}&threads={threads}")
+            query = urlencode({"runtime": runtime.script, "threads": threads, "version": runtime.version})
+            self._devtools.open(f"{self._server.address}index.html?{query}")
             hello, _ = self._answer(START, "starting the runtime")
         except EngineError as error:
-            said = self._chromium.last_words()
+            said = self._chromium.last_words() if "Chromium ended" in str(error) else ""
             self.close()
             raise EngineError(f"{runtime.name}: {error}{f' ({said})' if said else ''}") from None
         except BaseException:

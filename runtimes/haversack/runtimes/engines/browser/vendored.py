@@ -102,6 +102,58 @@ PACKAGES: dict[str, Package] = {
                 ),
             ),
         ),
+        Package(
+            name="@litertjs/core",
+            version="2.5.3",
+            licence="Apache-2.0",
+            copyright="Copyright 2025 Google LLC",
+            files=(
+                File(
+                    "index.js",
+                    "dist/index.js",
+                    53_482,
+                    "e7daccc3a31eef890848a737ccb863ded5f046a6b40c3fdc0556495adeb5d9b3",
+                ),
+                File(
+                    "litert_wasm_internal.js",
+                    "wasm/litert_wasm_internal.js",
+                    273_035,
+                    "68efb69f770e3f76aff36a377de629ca496c131b86ac0f0f4b592a1543a898eb",
+                ),
+                File(
+                    "litert_wasm_internal.wasm",
+                    "wasm/litert_wasm_internal.wasm",
+                    9_367_934,
+                    "7280cf4471774867e385e6c3cd53e2b45e2975b80fea338fff4ef359b0865614",
+                ),
+                File(
+                    "litert_wasm_threaded_internal.js",
+                    "wasm/litert_wasm_threaded_internal.js",
+                    317_475,
+                    "92fe7a720c6deedaa1194c011c79a005ea4f6fc98f533b661cf7900760ab4849",
+                ),
+                File(
+                    "litert_wasm_threaded_internal.wasm",
+                    "wasm/litert_wasm_threaded_internal.wasm",
+                    9_445_834,
+                    "b5e54eca10f043497edf9a02186332707cae260c550d7ea22b2cae55669596cf",
+                ),
+            ),
+        ),
+        Package(
+            name="@litertjs/wasm-utils",
+            version="2.5.3",
+            licence="Apache-2.0",
+            copyright="Copyright 2025 Google LLC",
+            files=(
+                File(
+                    "index.js",
+                    "dist/index.js",
+                    1_494,
+                    "e0e20bc28ab001ac732cf40d15b6eebd24fb0deaeb95eeba5100f51eebf015f2",
+                ),
+            ),
+        ),
     )
 }
 """By name."""
