@@ -95,7 +95,7 @@ class Chromium:
         if os.name != "posix":
             raise EngineError("the browser engines run on Linux and macOS")
         executable = find_chromium(told)
-        self._folder = tempfile.mkdtemp(prefix="haversack-chromium-")
+        self._folder = tempfile.mkdtemp(prefix="haversack-chromium-", dir=_short_folder())
         flags = [*FLAGS, f"--user-data-dir={self._folder}/profile"]
         if os.geteuid() == 0:  # Chromium refuses to run as root with its sandbox
             flags.append("--no-sandbox")
@@ -106,6 +106,7 @@ class Chromium:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115  (it has no name, and is read after Chromium's end)
             self._process = subprocess.Popen(
                 [*keeper, self._folder, str(hears), str(says), str(executable), *flags, "about:blank"],
+                env={**os.environ, "TMPDIR": self._folder},
                 stdin=subprocess.PIPE,
                 stdout=self._log,
                 stderr=self._log,
@@ -151,6 +152,15 @@ class Chromium:
             self._process.wait()
         self._log.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _short_folder() -> str:
+    """Where temporary files belong, unless its name is so long that Chromium cannot make a socket in it.
+
+    A socket's path has at most 107 bytes, and Chromium, which adds some 80, dies of a longer one.
+    """
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= 28 or not os.access("/tmp", os.W_OK) else "/tmp"
 
 
 def _status(process: int | str) -> list[str]:

@@ -23,7 +23,7 @@ from haversack.runtimes.errors import EngineError
 ANSWER = 20.0
 """Seconds that Chromium has to answer; it takes milliseconds."""
 
-CHATTER = re.compile(r"(\x1b\[[\d;]*m)?([\d:. -]*\[[VIW]:onnxruntime:|(VERBOSE|DEBUG|INFO|WARNING): )")
+CHATTER = re.compile(r"(\x1b?\[[\d;]*m)?([\d:. -]*\[[VIW]:onnxruntime:|(VERBOSE|DEBUG|INFO|WARNING): )")
 """How lines begin that are no errors although they are put on the console as such: WebAssembly has one stream for all
 that C++ logs, and onnxruntime and LiteRT say in the line how grave it is."""
 
@@ -113,6 +113,8 @@ class DevTools:
         finally:
             with self._lock:
                 self._answers.pop(number, None)
+        if "ended" in message:
+            raise EngineError(message["ended"])
         if "error" in message:
             raise EngineError(f"Chromium: {method}: {one_line(message['error'].get('message', 'failed'))}")
         result: dict[str, Any] = message["result"]
@@ -200,7 +202,7 @@ class DevTools:
             waiting = list(self._answers.values())
         self._died(why)
         for answer in waiting:
-            answer.put({"error": {"message": why}})
+            answer.put({"ended": why})
 
 
 def _problem(method: str, parameters: dict[str, Any]) -> str:

@@ -20,8 +20,10 @@ export async function start(count) {
 
 export async function open(bytes) {
   const session = await ort.InferenceSession.create(bytes, OPTIONS);
+  // A size without a name and a value is -1, which arrives as an unsigned number.
+  const size = (one) => (one === 0xffffffff ? '' : one);
   const spec = ({name, isTensor, type, shape}) =>
-    isTensor ? {name, dtype: type, shape: [...shape]} : {name, dtype: null, shape: []};
+    isTensor ? {name, dtype: type, shape: shape.map(size)} : {name, dtype: null, shape: []};
   return {
     inputs: session.inputMetadata.map(spec),
     outputs: session.outputMetadata.map(spec),
