@@ -150,9 +150,7 @@ def test_sizes_are_those_of_the_files(digits: Path, tmp_path: Path) -> None:
     files = contents(tmp_path / "digits.web")
     parts = {part.name: part for part in made.parts}
     assert made.bytes == sum(map(len, files.values()))
-    assert parts["model"] == Part(
-        "model", len(files["model.onnx"]), parts["model"].gzip_bytes, parts["model"].brotli_bytes
-    )
+    assert parts["model"].bytes == len(files["model.onnx"])
     assert abs(parts["model"].gzip_bytes - len(gzip.compress(files["model.onnx"], 9))) < 20
     assert parts["engine"].bytes == sum(len(files[f"engine/{file.name}"]) for file in ENGINE.files)
     aside = sum(len(files[name]) for name in ("serve.txt", "haversack.d.ts", "engine/LICENSE"))
