@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from haversack.convert.budget import Budget, budget_of, device_latencies, fits, judge, misses
 from haversack.convert.errors import UsageError
+from haversack.convert.measured import Accuracy, Latency, Verification
 from haversack.convert.names import latency_of
-from haversack.convert.report import Accuracy, Latency, Pack, Variant, Verification, decode, encode
+from haversack.convert.report import Pack, Variant, decode, encode
 
 
 def variant(**measured: object) -> Variant:

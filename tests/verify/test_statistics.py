@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haversack.convert.report import Accuracy, Variant, Verification, decode, encode
+from haversack.convert.measured import Accuracy, Verification
+from haversack.convert.report import Variant, decode, encode
 from haversack.convert.verify.accuracy import accuracy
 from haversack.convert.verify.statistics import (
     Z,

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from haversack.convert.errors import UsageError
+from haversack.convert.measured import Accuracy
 from haversack.convert.names import latency_of
-from haversack.convert.report import Accuracy, Judgement, Variant
+from haversack.convert.report import Judgement, Variant
 
 ROUNDING = 1e-9
 """Points: a drop of 1.0 that floating point makes 1.0000000000000009 is a drop of 1.0."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from haversack.convert.described import Tensor
-from haversack.convert.report import Accuracy, Contents, Latency, Part, Variant, Verification, decode
+from haversack.convert.measured import Accuracy, Latency, Verification
+from haversack.convert.report import Contents, Part, Variant, decode
 from haversack.runtimes import manifest
 from haversack.runtimes.bundle import open_bundle
 from haversack.runtimes.measurements import VariantMeasurements

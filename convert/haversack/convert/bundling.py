@@ -15,8 +15,9 @@ from haversack.convert import latency
 from haversack.convert.budget import variant_id
 from haversack.convert.bundle import NewVariant, write_bundle
 from haversack.convert.compress.recipes import Recipe
+from haversack.convert.measured import Accuracy
 from haversack.convert.packed import Made
-from haversack.convert.report import Accuracy, Skipped, Variant, encode
+from haversack.convert.report import Skipped, Variant, encode
 from haversack.convert.verify.contract import FLOAT16, FLOAT32, RELATIVE_FLOOR
 from haversack.convert.verify.edges import Edge, Edges, model_specs, output_scale
 from haversack.convert.verify.execute import Samples
@@ -115,6 +116,8 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts
     outputs = tuple(_tensor(edge, _moved(layouts.get(("output", edge.name)), edge)) for edge in made.edges.outputs)
     golden = [] if samples is None or not proof.verified else golden_vectors(made.edges, samples)
     parameters: dict[str, str] = {"ranges": recipe.ranges, "weights": recipe.weights} if recipe.name == "int8" else {}
+    if recipe.methods is not None:
+        parameters["methods"] = ",".join(recipe.methods)
     if recipe.plan is not None:
         parameters = {"plan": recipe.plan.to_json()}
     return NewVariant(

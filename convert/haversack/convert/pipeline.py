@@ -13,6 +13,7 @@ from typing import Literal
 import onnx_ir as ir
 
 from haversack.convert.compress import Compressed, is_quantized
+from haversack.convert.compress.methods import checked
 from haversack.convert.compress.plan import Plan
 from haversack.convert.compress.recipes import RECIPES, RangeRule, Recipe, WeightGranularity
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError, VerificationError
@@ -61,6 +62,7 @@ def convert(
     states: Mapping[str, str] | None = None,
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
+    methods: Sequence[str] | None = None,
     verify: bool = True,
     inputs: Data | None = None,
     metric: str | None = None,
@@ -89,6 +91,7 @@ def convert(
         states: Inputs that a Core ML package keeps from call to call, each with the output that is left in it.
         ranges: How int8 chooses an activation's range.
         weights: One scale a channel, one a tensor, or what measures better.
+        methods: What int8 does beyond rounding to the nearest: names of `compress.methods`; None: the default ones.
         verify: Execute the artifact and compare; otherwise the result says `verified: false`.
         inputs: DATA to verify on; by default the calibration data, without it seeded made-up inputs.
         metric: What of those inputs accuracy means, by default `top1`; see `verify.metrics`.
@@ -115,13 +118,13 @@ def convert(
             calibration=calibration, preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype,
             deployment_target=deployment_target, dims=dict(dims or {}),
             image_inputs=list(image_inputs), states=dict(states or {}), ranges=ranges, weights=weights,
-            verify=verify, inputs=inputs, metric=metric,
+            methods=None if methods is None else list(methods), verify=verify, inputs=inputs, metric=metric,
         )  # fmt: skip
     say = progress or silent
     check_output(path, force=force)
     if path.exists() and path.resolve() == source_path.resolve():
         raise UsageError(f"the output is the model itself: {path}")
-    recipe = checked_recipe(compress, ranges, weights, calibrated=calibration is not None)
+    recipe = checked_recipe(compress, ranges, weights, calibrated=calibration is not None, methods=methods)
     options = Options(io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target)
 
     say(0.0, f"reading {source_path.name}")
@@ -160,7 +163,14 @@ def convert(
     return Conversion(work.facts(), dataclasses.replace(made.variant, path=str(path)))
 
 
-def checked_recipe(name: str, ranges: RangeRule, weights: WeightGranularity, *, calibrated: bool) -> Recipe:
+def checked_recipe(
+    name: str,
+    ranges: RangeRule,
+    weights: WeightGranularity,
+    *,
+    calibrated: bool,
+    methods: Sequence[str] | None = None,
+) -> Recipe:
     """The recipe of that name.
 
     Raises:
@@ -175,7 +185,9 @@ def checked_recipe(name: str, ranges: RangeRule, weights: WeightGranularity, *, 
         )
     if name == "int16":
         return Recipe.of(Plan("int16", arithmetic="int16", ranges=ranges))
-    return Recipe(name, ranges, weights)
+    if methods is not None and name != "int8":
+        raise UsageError(f"--methods is for int8; {name} rounds as well as it can by itself, leave it out")
+    return Recipe(name, ranges, weights, methods=None if methods is None else checked(methods, calibrated=calibrated))
 
 
 def checked_plan(plan: Plan, work: Work) -> Plan:

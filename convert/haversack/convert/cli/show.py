@@ -9,17 +9,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from haversack.convert.report import (
-    Accuracy,
-    Latency,
-    Moved,
-    OutputError,
-    Part,
-    Transposed,
-    Variant,
-    Verification,
-    encode,
-)
+from haversack.convert.measured import Accuracy, Latency, OutputError, Verification
+from haversack.convert.report import Moved, Part, Transposed, Variant, encode
 from haversack.convert.report_browser import InBrowser
 from haversack.convert.worker_client import Progress
 

@@ -19,9 +19,6 @@ from haversack.convert.compress.second_order import Solver
 from haversack.convert.errors import UsageError
 from haversack.runtimes.engines import Array
 
-FOUR_BITS = 4.0
-"""Up to here integers are kept in [-7, 7], so that a target may hold them in four bits."""
-
 
 def rounded(
     name: str, array: Array, plan: LayerPlan, axis: int | None, importance: Array | None, solver: Solver | None
@@ -43,7 +40,7 @@ def rounded(
     if not np.isfinite(array).all():
         raise UsageError(f"{name}: NaN or infinite weights cannot be quantized; repair the model's training")
     scale = _steps(name, array, plan, along, importance)
-    limit = int4.LIMIT if plan.weights == "int4" or plan.bits <= FOUR_BITS else weights.LIMIT
+    limit = int4.LIMIT if plan.weights == "int4" else int(2 ** (plan.bits - 1) - 0.5)
     step = scale if along is None else scale.reshape([-1 if i == along else 1 for i in range(array.ndim)])
 
     def integers(some: Array, of: Array) -> Array:

@@ -125,7 +125,12 @@ def measure(
         done += len(rows)
         if progress is not None and rows:
             progress(done / total, f"measuring {rows[0].layer}, {done} of {total}")
-    return found
+    # In the order in which they were asked for, whichever process was first.
+    ordered = {
+        layer: {plan: found.rows[layer][plan] for plan in (*plans, None) if plan in found.rows[layer]}
+        for layer, plans in wanted.items()
+    }
+    return Sensitivity(ordered)
 
 
 def _measured(
@@ -247,8 +252,11 @@ class _Store:
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
+        with self.path.open("a+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            broken = end and file.read(1) != b"\n"  # a line that was cut off ends here, so that the next is whole
+            file.write((b"\n" if broken else b"") + b"".join(json.dumps(asdict(row)).encode() + b"\n" for row in rows))
 
 
 def _decoded(row: dict[str, object]) -> Row:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 import onnx_ir as ir
 
 from haversack.convert.errors import Blocker, UsageError
-from haversack.convert.report import Moved, Part, Transposed, Verification
+from haversack.convert.measured import Verification
+from haversack.convert.report import Moved, Part, Transposed
 from haversack.runtimes.engines import Array, TensorSpec
 from haversack.runtimes.manifest import Tolerance
 

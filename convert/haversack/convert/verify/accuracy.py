@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from haversack.convert.report import Accuracy
+from haversack.convert.measured import Accuracy
 from haversack.convert.verify.metrics import TOP1, Metric, Outputs, Truth, open_metric
 from haversack.convert.verify.statistics import (
     RESAMPLES,

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from haversack.convert.errors import DataError, VerificationError
 from haversack.convert.hub.evaluate import Evaluator
 from haversack.convert.hub.mapped import LARGE_BYTES, release_weights, weight_bytes
-from haversack.convert.report import Accuracy
+from haversack.convert.measured import Accuracy
 from haversack.convert.sources import Source
 from haversack.convert.verify.accuracy import Measure
 from haversack.convert.verify.compare import output_errors
