@@ -143,8 +143,10 @@ def bench(
     if not found:
         raise UsageError(f"{engine} runs none of {', '.join(names)}")
     say = progress or silent
-    notes = tuple(f"{row[2]}: {reason}" for row in found if (reason := unmeasured(row[0], row[1])))
-    found = [row for row in found if not unmeasured(row[0], row[1])]
+    notes: tuple[str, ...] = ()
+    if not is_browser(engine):
+        notes = tuple(f"{row[2]}: {reason}" for row in found if (reason := unmeasured(row[0], row[1])))
+        found = [row for row in found if not unmeasured(row[0], row[1])]
     colds = []
     for index, (path, variant, name) in enumerate(found):
         say(0.5 * index / len(found), f"cold start of {name}")
