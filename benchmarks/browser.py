@@ -113,6 +113,7 @@ def measure(name: str, model: Model, folder: Path, seconds: float) -> Iterator[R
                     calibration=str(model.calibration),
                     preprocess=model.preprocess,
                     force=True,
+                    isolate=True,
                 )
             except HaversackError as error:
                 yield f"{label}: not converted: {error}"

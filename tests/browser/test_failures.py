@@ -97,7 +97,7 @@ def test_files_that_are_not_vendored_are_one_line(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(vendored, "VENDOR", tmp_path)
     session.close_shared()
-    with pytest.raises(EngineError, match=r"^onnxruntime-web 1\.30\.0 is not here; fetch it once with"):
+    with pytest.raises(EngineError, match=r"^m\.onnx: onnxruntime-web 1\.30\.0 is not here; fetch it once with"):
         browser.open_artifact(one_node("Neg"), label="m.onnx")
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from haversack.convert.verify.native import compared, described, is_browser
 from haversack.runtimes import Model, load, open_bundle
 from haversack.runtimes.bundle import SUFFIX
 from haversack.runtimes.digest import path_sha256
-from haversack.runtimes.engines import Array, engine_name
+from haversack.runtimes.engines import WEB_MODEL, Array, engine_name
 from haversack.runtimes.engines import runs as can_run
 from haversack.runtimes.errors import EngineError, FeedError
 from haversack.runtimes.preprocess import Preprocess
@@ -143,8 +144,10 @@ def bench(
     if not found:
         raise UsageError(f"{engine} runs none of {', '.join(names)}")
     say = progress or silent
-    notes = tuple(f"{row[2]}: {reason}" for row in found if (reason := unmeasured(row[0], row[1])))
-    found = [row for row in found if not unmeasured(row[0], row[1])]
+    notes: tuple[str, ...] = ()
+    if not is_browser(engine):
+        notes = tuple(f"{row[2]}: {reason}" for row in found if (reason := unmeasured(row[0], row[1])))
+        found = [row for row in found if not unmeasured(row[0], row[1])]
     colds = []
     for index, (path, variant, name) in enumerate(found):
         say(0.5 * index / len(found), f"cold start of {name}")
@@ -187,11 +190,12 @@ def _against_native(
 
 
 def content_of(path: Path, variant: str | None) -> bytes:
-    """The bytes of an artifact, or of a bundle's variant."""
+    """The bytes of an artifact, or of a bundle's variant; of a `.web` folder the model's."""
     if variant is None:
-        return path.read_bytes()
-    with open_bundle(path) as bundle:
-        return bundle.artifact_bytes(variant)
+        return (path / WEB_MODEL if path.is_dir() else path).read_bytes()
+    with open_bundle(path) as bundle, tempfile.TemporaryDirectory() as folder:
+        artifact = bundle.artifact(variant, into=Path(folder))
+        return (artifact / WEB_MODEL if artifact.is_dir() else artifact).read_bytes()
 
 
 def _in_browser(

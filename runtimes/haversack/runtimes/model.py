@@ -173,7 +173,7 @@ def open_variant(bundle: Bundle, variant: Variant, threads: int, engine_name: st
     try:
         if variant.file.path.endswith(FOLDERS):
             folder = Path(tempfile.mkdtemp(prefix="haversack-"))
-            engine = open_engine(bundle.artifact(variant.id, into=folder), threads=threads)
+            engine = open_engine(bundle.artifact(variant.id, into=folder), threads=threads, engine=engine_name)
         else:  # straight from the bundle, so nothing is left on the disk whatever happens
             content = bundle.artifact_bytes(variant.id)
             name = Path(variant.file.path).name

@@ -90,6 +90,7 @@ def verify_artifact(
     named = artifact
     if engine is not None:
         check_runs(engine, named)
+    folder = artifact if artifact.suffix == ".web" else None
     if artifact.suffix == ".web":
         artifact = artifact / WEB_MODEL  # what target `onnx` writes
     if artifact.suffix not in ENGINES:
@@ -114,7 +115,7 @@ def verify_artifact(
     layers = () if artifact.suffix == ".ort" else _layers(work, target, recipe, artifact, options)
     try:
         judged = judge(
-            Subject(artifact, target, compress, model, layers, options, promise, engine=engine),
+            Subject(artifact, target, compress, model, layers, options, promise, engine=engine, folder=folder),
             reference,
             outputs,
             progress,

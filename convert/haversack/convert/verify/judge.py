@@ -40,6 +40,7 @@ class Subject:
         contract: What it promises.
         name: What it is called where that is not its recipe: a plan's name.
         engine: What executes it; None for the engine that its suffix names. A browser's is compared with that one too.
+        folder: The folder that a browser executes in its place, where the artifact is the model in one.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Subject:
     contract: Contract
     name: str = ""
     engine: str | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def judge(
         VerificationError: It does not keep its contract; the first layer that diverges is named.
     """
     label = f"{subject.target} {subject.name or subject.compression}"
-    engine = open_engine(subject.path, engine=subject.engine)
+    executed = subject.folder if subject.folder is not None and is_browser(subject.engine) else subject.path
+    engine = open_engine(executed, engine=subject.engine)
     label += f" ({REFERENCE_EVALUATED})" if engine.emulated else ""
     edges = Edges(engine, subject.model, subject.options)
     outputs = run_all(edges.run, reference.samples, progress, f"running {label}", edges.run_many)

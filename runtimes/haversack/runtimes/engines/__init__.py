@@ -8,7 +8,7 @@
 
 Two more run only when they are asked for by name, in a real Chromium:
 
-| `browser`     | `.onnx`, `.ort`         | `browser/`              |
+| `browser`     | `.onnx`, `.ort`, `.web` | `browser/`              |
 | `litertjs`    | `.tflite`               | `browser/litertjs.py`   |
 
 Only the module of the engine that is opened is imported, so a device needs one engine and no other.
@@ -86,7 +86,7 @@ WEB_MODEL = "model.onnx"
 
 # engine name -> (suffixes, module): engines that no suffix means, only their name
 BY_NAME: dict[str, tuple[tuple[str, ...], str]] = {
-    "browser": ((".onnx", ".ort"), "haversack.runtimes.engines.browser"),
+    "browser": ((".onnx", ".ort", ".web"), "haversack.runtimes.engines.browser"),
     "litertjs": ((".tflite",), "haversack.runtimes.engines.browser.litertjs"),
 }
 

@@ -1,4 +1,4 @@
-"""The browser engines: run `.onnx` and `.ort` files with onnxruntime-web, in a real Chromium without a window.
+"""The browser engines: run `.onnx`, `.ort` and `.web` with onnxruntime-web, in a real Chromium without a window.
 
     chromium.py  finds, starts and ends Chromium; keeper.py ends it when this process is killed
     server.py    serves the page on 127.0.0.1 and passes commands; frames.py the bytes they travel in
@@ -140,7 +140,10 @@ class BrowserEngine:
             raise EngineError(f"{self._label}: {self._runtime.name} failed: {error}") from None
 
     def _open(self) -> dict[str, Any]:
-        self._browser = shared(self._runtime, threads=self._threads)
+        try:
+            self._browser = shared(self._runtime, threads=self._threads)
+        except EngineError as error:
+            raise EngineError(f"{self._label}: {error}") from None
         self._id = next(_IDS)
         content = np.frombuffer(self._content, np.uint8)
         try:
@@ -173,10 +176,12 @@ def open_artifact(
     label: str | None = None,
     seconds: float = SECONDS,
 ) -> BrowserEngine:
-    """Load a `.onnx` or `.ort` model in Chromium, with onnxruntime-web on the CPU.
+    """Load a model in Chromium, with onnxruntime-web on the CPU.
+
+    A `.web` folder runs as it would on a user's page: by its own script, with its own copy of onnxruntime-web.
 
     Args:
-        path: The file, or its bytes.
+        path: A `.onnx` or `.ort`, or its bytes; or a `.web` folder.
         threads: How many threads one call may use.
         label: What messages call it; by default the file's name.
         seconds: How long loading, or one call, may take; then Chromium is ended.
@@ -185,8 +190,22 @@ def open_artifact(
         EngineError: There is no Chromium, the runtime's files are not here, the file cannot be read, or
             onnxruntime-web rejects it.
     """
+    if not isinstance(path, bytes) and Path(path).is_dir():
+        label = label or Path(path).name
+        _check_folder(Path(path), label)
+        return BrowserEngine(_folder_runtime(Path(path)), b"", threads=threads, label=label, seconds=seconds)
     content, label = read(path, label, "the ONNX model")
     return BrowserEngine(ORT, content, threads=threads, label=label, seconds=seconds)
+
+
+def _folder_runtime(path: Path) -> Runtime:
+    return Runtime("browser", "web.js", lambda: {"folder": path}, folder=str(path.resolve()))
+
+
+def _check_folder(path: Path, label: str) -> None:
+    missing = [name for name in ("haversack.js", "manifest.json") if not (path / name).is_file()]
+    if missing:
+        raise EngineError(f"{label}: {missing[0]} is not in it; it is no folder that Haversack packed for the web")
 
 
 def read(path: str | Path | bytes, label: str | None, unnamed: str) -> tuple[bytes, str]:

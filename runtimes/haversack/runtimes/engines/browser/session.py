@@ -40,12 +40,14 @@ class Runtime:
         script: In `page/`.
         packages: The folders of its files by their name in the page; called when a browser is started.
         version: Told to a script whose runtime does not know its own.
+        folder: The one artifact that it runs, where it is part of it.
     """
 
     name: str
     script: str
     packages: Callable[[], Mapping[str, Path]]
     version: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ class Browser:
         return header, arrays
 
 
-_SHARED: dict[tuple[str, int], Browser] = {}
+_SHARED: dict[tuple[str, str, int], Browser] = {}
 _SHARING = threading.Lock()
 
 
@@ -195,7 +197,7 @@ def shared(runtime: Runtime, *, threads: int) -> Browser:
     Raises:
         EngineError: See `Browser`.
     """
-    key = runtime.name, threads
+    key = runtime.name, runtime.folder, threads
     with _SHARING:
         browser = _SHARED.get(key)
         if browser is None or not browser.alive or browser._owner != os.getpid():
