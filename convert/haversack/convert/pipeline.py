@@ -20,6 +20,7 @@ from haversack.convert.errors import Blocker, UnsupportedError, UsageError, Veri
 from haversack.convert.flexible import Size
 from haversack.convert.hub.shapes import symbols
 from haversack.convert.image_inputs import images_of
+from haversack.convert.measured import Verification
 from haversack.convert.names import default_output, target_of
 from haversack.convert.packed import Made
 from haversack.convert.publish import check_output, private_folder, publish, size
@@ -365,6 +366,9 @@ def completed(work: Work, target: Completes, recipe: Recipe, made: Made, samples
     )
     parts = target.complete(made.written, proof)
     path = made.written.path
+    verification = made.variant.verification
+    if samples is not None and made.written.inside is not None:
+        verification = in_browser(made, samples)
     brotlis = [part.brotli_bytes for part in parts]
     variant = dataclasses.replace(
         made.variant,
@@ -373,8 +377,29 @@ def completed(work: Work, target: Completes, recipe: Recipe, made: Made, samples
         brotli_bytes=None if None in brotlis else sum(each or 0 for each in brotlis),
         sha256=path_sha256(path),
         parts=parts,
+        verification=verification,
     )
     return Made(variant, made.written, lambda: made.edges)
+
+
+def in_browser(made: Made, samples: Samples) -> Verification:
+    """Execute a web folder in Chromium too, where there is one; what is known of it then.
+
+    Raises:
+        VerificationError: It computes something else there.
+    """
+    from haversack.convert.verify import in_chromium
+    from haversack.convert.verify.native import sentences
+
+    assert made.written.inside is not None
+    known = made.variant.verification
+    edges = made.edges
+    feeds = [edges.feeds(sample) for sample in in_chromium.spread(samples)]
+    found = in_chromium.execute(made.written.inside.parent, edges.engine, feeds)
+    if isinstance(found, str):
+        return dataclasses.replace(known, notes=(*known.notes, f"It was not executed in a browser: {found}."))
+    by = f"{known.by} and {found.runtime} in {found.chromium}"
+    return dataclasses.replace(known, by=by, notes=(*known.notes, *sentences(found)))
 
 
 def part(progress: Progress, start: float, stop: float) -> Progress:
