@@ -4,7 +4,7 @@ BIN := .venv/bin
 DIGITS := demo/haversack/demo/digits
 BUILD := build
 
-.PHONY: demo test fast lint docs lock benchmark conformance quickstart shipped clean help
+.PHONY: demo test fast lint docs lock vendor benchmark conformance quickstart shipped clean help
 
 help:  ## What there is to make.
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
@@ -35,7 +35,10 @@ chromium:
 	  else echo "no chromium and no right to install it: the browser tests will be skipped"; fi; } \
 	  || echo "chromium could not be installed: the browser tests will be skipped"
 
-quickstart: .venv/demo.stamp  ## Pack the digits model for every target and print the table.
+vendor: .venv/demo.stamp  ## Fetch the files that run models in a browser, with npm; without it one line says so.
+	@$(BIN)/python -m haversack.convert.targets.web.vendor --if-possible
+
+quickstart: .venv/demo.stamp vendor  ## Pack the digits model for every target and print the table.
 	@mkdir -p $(BUILD)
 	$(BIN)/haversack pack $(DIGITS)/digits.onnx --to tflite,coreml,onnx \
 	  --recipes fp32,fp16,int8,int8-weights \
@@ -57,7 +60,7 @@ lint: .venv/test.stamp  ## Style and types.
 fast: .venv/test.stamp  ## The tests that take seconds.
 	$(BIN)/python -m pytest -q -m "not slow"
 
-test: .venv/test.stamp chromium lint  ## Everything that CI runs: style, types, fast tests, then slow ones.
+test: .venv/test.stamp chromium vendor lint  ## Everything that CI runs: style, types, fast tests, then slow ones.
 	$(BIN)/python -m pytest -q -m "not slow"
 	$(BIN)/python -m pytest -q -m slow
 

@@ -210,7 +210,7 @@ def test_a_package_is_extracted_and_removed(tmp_path: Path, monkeypatch: pytest.
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.setattr(
-        module, "open_engine", lambda folder, threads: open_engine(folder / "model.onnx", threads=threads)
+        module, "open_engine", lambda folder, threads, **_: open_engine(folder / "model.onnx", threads=threads)
     )
     with load(path) as model:
         assert len(list(temporary.rglob("model.onnx"))) == 1
@@ -220,8 +220,8 @@ def test_a_package_is_extracted_and_removed(tmp_path: Path, monkeypatch: pytest.
     del model
     assert list(temporary.iterdir()) == []
 
-    def failing(_: Path, *, threads: int) -> None:
-        assert threads == 1
+    def failing(_: Path, *, threads: int, engine: str | None) -> None:
+        assert (threads, engine) == (1, None)
         raise EngineError("no")
 
     monkeypatch.setattr(module, "open_engine", failing)

@@ -99,9 +99,9 @@ def judge(variant: Variant, budget: Budget) -> tuple[Judgement, ...]:
     if budget.max_drop is not None:
         found.append(_drop(variant.accuracy, budget.max_drop, confident=budget.confident))
     sizes = (
-        ("max_size", budget.max_size, variant.bytes, "bytes"),
-        ("max_gzip", budget.max_gzip, variant.gzip_bytes, "bytes with gzip"),
-        ("max_wire", budget.max_wire, variant.brotli_bytes, "bytes with brotli"),
+        ("max_size", budget.max_size, variant.own("bytes"), "bytes"),
+        ("max_gzip", budget.max_gzip, variant.own("gzip_bytes"), "bytes with gzip"),
+        ("max_wire", budget.max_wire, variant.own("brotli_bytes"), "bytes with brotli"),
     )
     found += [_size(name, limit, value, unit) for name, limit, value, unit in sizes if limit is not None]
     if budget.max_latency is not None and not unjudged(variant, budget):

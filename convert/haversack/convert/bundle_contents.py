@@ -10,7 +10,7 @@ from typing import Any
 from haversack.convert.deployment import Deployment
 from haversack.convert.described import Tensor
 from haversack.convert.measured import Accuracy, Latency, Verification
-from haversack.convert.report import Contents, Variant, decode
+from haversack.convert.report import Contents, Part, Variant, decode
 from haversack.runtimes import manifest
 from haversack.runtimes.bundle import open_bundle
 from haversack.runtimes.measurements import VariantMeasurements
@@ -72,6 +72,7 @@ def described(entry: manifest.Variant, measured: VariantMeasurements | None) -> 
         notes=entry.notes,
         min_runtime=entry.min_runtime,
         deployment=_read(Deployment, facts.get("deployment")),
+        parts=_parts(facts.get("parts")),
     )
 
 
@@ -88,6 +89,11 @@ def _read(kind: Any, value: object) -> Any:
     except (TypeError, KeyError, ValueError, AttributeError):
         return None
     return found
+
+
+def _parts(value: object) -> tuple[Part, ...]:
+    found = [_read(Part, each) for each in value] if isinstance(value, list) else []
+    return () if None in found else tuple(found)
 
 
 def _count(value: object) -> int | None:

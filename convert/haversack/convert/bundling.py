@@ -23,10 +23,11 @@ from haversack.convert.verify.contract import FLOAT16, FLOAT32, RELATIVE_FLOOR
 from haversack.convert.verify.edges import Edge, Edges, model_specs, output_scale
 from haversack.convert.verify.execute import Samples
 from haversack.convert.work import Work
-from haversack.runtimes.engines import Array
+from haversack.runtimes.engines import Array, TensorSpec
 from haversack.runtimes.errors import FeedError
 from haversack.runtimes.manifest import Manifest, Provenance, Tensor, Tolerance
 from haversack.runtimes.measurements import Latency, Measurements, VariantMeasurements
+from haversack.runtimes.preprocess import Preprocess
 
 Layouts = Mapping[tuple[str, str], str]
 """The axis order, such as `NCHW`, of a model's inputs and outputs, by kind and name."""
@@ -114,7 +115,7 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts
     variant, proof = made.variant, made.variant.verification
     inputs = tuple(_tensor(edge, _moved(layouts.get(("input", edge.name)), edge)) for edge in made.edges.inputs)
     outputs = tuple(_tensor(edge, _moved(layouts.get(("output", edge.name)), edge)) for edge in made.edges.outputs)
-    golden = [] if samples is None or not proof.verified else _golden(made.edges, samples)
+    golden = [] if samples is None or not proof.verified else golden_vectors(made.edges, samples)
     parameters: dict[str, str] = {"ranges": recipe.ranges, "weights": recipe.weights} if recipe.name == "int8" else {}
     if recipe.methods is not None:
         parameters["methods"] = ",".join(recipe.methods)
@@ -129,7 +130,7 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts
         outputs=outputs,
         companions=made.written.companions,
         golden=golden,
-        tolerance=_tolerance(made, recipe.family, golden),
+        tolerance=tolerance(made, recipe.family, golden),
         recipe=parameters,
         verified=proof.verified,
         judged_by=f"{proof.by} against the {proof.against}" if proof.verified else "",
@@ -139,7 +140,7 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts
     )
 
 
-def _golden(edges: Edges, samples: Samples) -> Golden:
+def golden_vectors(edges: Edges, samples: Samples) -> Golden:
     """Some samples as the artifact takes them, and what it gives for them, by the model's names."""
     vectors: Golden = []
     held = 0
@@ -153,7 +154,17 @@ def _golden(edges: Edges, samples: Samples) -> Golden:
     return vectors
 
 
-def _tolerance(made: Made, family: str, golden: Golden) -> Tolerance:
+def artifact_golden(edges: Edges, samples: Samples) -> Golden:
+    """The golden vectors by the artifact's own names."""
+    inputs = {edge.name: edge.spec.name for edge in edges.inputs}
+    outputs = {edge.name: edge.spec.name for edge in edges.outputs}
+    return [
+        ({inputs[n]: array for n, array in given.items()}, {outputs[n]: array for n, array in expected.items()})
+        for given, expected in golden_vectors(edges, samples)
+    ]
+
+
+def tolerance(made: Made, family: str, golden: Golden) -> Tolerance:
     """How far a device may be from the golden outputs.
 
     Float variants: the recipe's own tolerance, of the output's peak over all vectors as the contract has it (a single
@@ -190,15 +201,20 @@ def _tensor(edge: Edge, layout: str | None) -> Tensor:
     return Tensor(edge.spec.name, edge.spec.dtype, edge.spec.shape, layout, edge.scale, zero_point)
 
 
-def _layout(work: Work) -> str | None:
-    """The axis order of the model's input where the user's preprocessing knows it."""
-    specs = model_specs(list(work.bound.graph.inputs))
-    if work.preprocess is None or len(specs) != 1:
+def fitted(preprocess: Preprocess | None, inputs: Sequence[TensorSpec]) -> Preprocess | None:
+    """The user's preprocessing, completed from the artifact's one input; None where it takes no image."""
+    if preprocess is None or len(inputs) != 1:
         return None
     try:
-        return work.preprocess.fit(specs[0].shape, specs[0].dtype).layout
+        return preprocess.fit(inputs[0].shape, inputs[0].dtype)
     except FeedError:
         return None
+
+
+def _layout(work: Work) -> str | None:
+    """The axis order of the model's input where the user's preprocessing knows it."""
+    fit = fitted(work.preprocess, model_specs(list(work.bound.graph.inputs)))
+    return None if fit is None else fit.layout
 
 
 def _layouts(work: Work, made: Sequence[Made]) -> Layouts:
@@ -241,6 +257,7 @@ def _measured(variant: Variant) -> VariantMeasurements:
         facts={
             "gzip_bytes": variant.gzip_bytes,
             "brotli_bytes": variant.brotli_bytes,
+            **({"parts": encode(variant.parts)} if variant.parts else {}),
             # Readers take `accuracy` for a share of right answers; what is another metric has another name.
             "accuracy" if plain else "metric": encode(measured),
             "verification": encode(variant.verification),

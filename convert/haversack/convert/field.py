@@ -5,26 +5,31 @@ The runtime does the work; this module reads the inputs and reports.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from haversack.convert import latency
+from haversack.convert import latency, latency_browser
 from haversack.convert.data import open_data
 from haversack.convert.errors import DataError, UsageError
 from haversack.convert.measured import REFERENCE_EVALUATED
 from haversack.convert.report import Bench, Benched, Output, Ran
+from haversack.convert.report_browser import InBrowser
 from haversack.convert.sources.read import check_content
 from haversack.convert.verify.execute import joined, silent
+from haversack.convert.verify.native import compared, described, is_browser
 from haversack.runtimes import Model, load, open_bundle
 from haversack.runtimes.bundle import SUFFIX
 from haversack.runtimes.digest import path_sha256
-from haversack.runtimes.engines import Array, engine_name
+from haversack.runtimes.engines import WEB_MODEL, Array, engine_name
+from haversack.runtimes.engines import runs as can_run
 from haversack.runtimes.errors import EngineError, FeedError
 from haversack.runtimes.preprocess import Preprocess
 
@@ -38,15 +43,20 @@ begun = float(sys.argv[3])
 import numpy as np
 from haversack.runtimes import load
 opened = time.time()
-model = load(sys.argv[1], variant=sys.argv[2] or None)
+engine = sys.argv[4]
+model = load(sys.argv[1], variant=sys.argv[2] or None, engine=engine or None)
 feeds = {
     spec.name: np.zeros([size if isinstance(size, int) else 1 for size in spec.shape], spec.dtype)
     for spec in model.inputs
 }
 model(feeds)
 now = time.time()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([(now - begun) * 1e3, (now - opened) * 1e3, peak / 1024]))
+if engine:
+    held = model.engine.memory()
+    peak = None if held is None else held / 2**20
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps([(now - begun) * 1e3, (now - opened) * 1e3, peak]))
 """
 """Run in a fresh process: the time from its start to its first output, and its peak memory."""
 
@@ -64,10 +74,10 @@ def run(
     """Run a bundle or an artifact on inputs of the user's.
 
     Args:
-        artifact: A `.haversack`, `.tflite`, `.onnx`, `.ort` or `.mlpackage`.
+        artifact: A `.haversack`, `.tflite`, `.onnx`, `.ort`, `.mlpackage` or `.web`.
         input: An `.npz` named like the inputs (each array one sample or many), or an image.
         output: Where the outputs are written, an `.npz` by their names, all samples along axis 0.
-        engine: Only this engine, for a bundle.
+        engine: Only this engine; what a browser's engine gives is compared with the native engine's.
         preprocess: How an image becomes the input; by default what the bundle says.
         top: How many of the best classes are reported for each sample.
         progress: Hears how far it is.
@@ -75,6 +85,7 @@ def run(
     Raises:
         DataError: The input cannot be read or does not fit.
         EngineError: No engine runs it, or it failed.
+        VerificationError: A browser's outputs are not the native engine's.
     """
     if progress is not None:
         progress(0.0, f"loading {artifact.name}")
@@ -82,22 +93,25 @@ def run(
     model = load(artifact, engine=engine)
     prepare = Preprocess.from_spec(preprocess) if isinstance(preprocess, str) else preprocess or model.preprocess
     collected: dict[str, list[Array]] = {}
-    count = 0
-    for feeds in _feeds(model, Path(input), prepare):
-        for name, value in model(feeds).items():
+    samples = _feeds(model, Path(input), prepare)
+    for outputs in model.run_many(samples):
+        for name, value in outputs.items():
             collected.setdefault(name, []).append(value)
-        count += 1
     results = {name: joined(values) for name, values in collected.items()}
+    in_browser = None
+    if is_browser(engine):
+        in_browser = _against_native(artifact, model, samples, results)
     if output is not None:
         write_npz(output, results)
-    outputs = tuple(
+    given = tuple(
         Output(name, value.dtype.name, tuple(value.shape), _best(value, model.labels, top))
         for name, value in results.items()
     )
     emulated = model.engine.emulated
     by = f"{model.engine.name} {model.engine.version}"
     variant = "" if model.variant is None else f"{model.variant.id} in "
-    return Ran(str(artifact), variant + by, REFERENCE_EVALUATED if emulated else "", count, outputs)
+    label = REFERENCE_EVALUATED if emulated else ""
+    return Ran(str(artifact), variant + by, label, len(samples), given, browser=in_browser)
 
 
 def bench(
@@ -115,7 +129,7 @@ def bench(
     Args:
         artifacts: Bundles and artifacts.
         names: What each is called in the report.
-        engine: Only what this engine runs.
+        engine: Only what this engine runs; a browser's engine is measured in paired rounds with the native one.
         threads: How many CPU threads one call may use.
         runs: Timed calls of each, at most.
         seconds: Time for each, at most.
@@ -130,18 +144,18 @@ def bench(
     if not found:
         raise UsageError(f"{engine} runs none of {', '.join(names)}")
     say = progress or silent
-    real = [row for row in found if not emulated(row[0], row[1])]
-    notes = tuple(
-        f"{row[2]}: only emulated here, by the Core ML reference evaluator, whose speed says nothing of a device"
-        for row in found
-        if row not in real
-    )
-    found = real
+    notes: tuple[str, ...] = ()
+    if not is_browser(engine):
+        notes = tuple(f"{row[2]}: {reason}" for row in found if (reason := unmeasured(row[0], row[1])))
+        found = [row for row in found if not unmeasured(row[0], row[1])]
     colds = []
     for index, (path, variant, name) in enumerate(found):
         say(0.5 * index / len(found), f"cold start of {name}")
-        colds.append(_cold(path, variant))
+        colds.append(_cold(path, variant, engine))
     say(0.5, "measuring latency")
+    if is_browser(engine):
+        assert engine is not None
+        return Bench(_in_browser(found, colds, engine, threads, runs, seconds))
     models = [load(path, variant=variant, threads=threads) for path, variant, _ in found]
     calls = [_call(model) for model in models]
     times = latency.interleaved(calls, runs=runs, seconds=seconds) if calls else []
@@ -157,6 +171,69 @@ def bench(
         for (path, variant, name), model, taken, cold in zip(found, models, times, colds, strict=True)
     ]
     return Bench(tuple(rows), notes)
+
+
+def _against_native(
+    path: Path, model: Model, samples: Sequence[Mapping[str, Array]], results: Mapping[str, Array]
+) -> InBrowser:
+    """Run the samples natively too, and compare."""
+    variant = None if model.variant is None else model.variant.id
+    collected: dict[str, list[Array]] = {}
+    with load(path, variant=variant) as native:
+        for outputs in native.run_many(samples):
+            for name, value in outputs.items():
+                collected.setdefault(name, []).append(value)
+        wanted = {name: joined(values) for name, values in collected.items()}
+        content = content_of(path, variant)
+        rows = compared(path.name, content, model.engine, native.engine, results, wanted)
+        return described(model.engine, native.engine, rows)
+
+
+def content_of(path: Path, variant: str | None) -> bytes:
+    """The bytes of an artifact, or of a bundle's variant; of a `.web` folder the model's."""
+    if variant is None:
+        return (path / WEB_MODEL if path.is_dir() else path).read_bytes()
+    with open_bundle(path) as bundle, tempfile.TemporaryDirectory() as folder:
+        artifact = bundle.artifact(variant, into=Path(folder))
+        return (artifact / WEB_MODEL if artifact.is_dir() else artifact).read_bytes()
+
+
+def _in_browser(
+    found: Sequence[tuple[Path, str | None, str]],
+    colds: Sequence[tuple[float, float, float | None]],
+    engine: str,
+    threads: int,
+    runs: int,
+    seconds: float,
+) -> tuple[Benched, ...]:
+    """Each artifact in its native engine and in the browser, in paired rounds, its outputs compared first."""
+    rows = []
+    for (path, variant, name), cold in zip(found, colds, strict=True):
+        with (
+            load(path, variant=variant, threads=threads) as native,
+            load(path, variant=variant, engine=engine, threads=threads) as model,
+        ):
+            feeds = _zeros(model)
+            content = content_of(path, variant)
+            outputs = compared(name, content, model.engine, native.engine, model(feeds), native(feeds))
+            given = {own.name: feeds[spec.name] for own, spec in zip(model.engine.inputs, model.inputs, strict=True)}
+            one, two = latency_browser.paired([native.engine, model.engine], given, runs=runs, seconds=seconds)
+            for engine_, taken in ((native.engine, one), (model.engine, two)):
+                times = latency.summary(
+                    taken.milliseconds.tolist(), threads=threads, engine=f"{engine_.name} {engine_.version}"
+                )
+                row = Benched(name, times, *(cold if engine_ is model.engine else _cold(path, variant)))
+                row = dataclasses.replace(row, sha256=_sha256(path, variant))
+                if engine_ is model.engine:
+                    row = dataclasses.replace(
+                        row,
+                        ratio=taken.ratio,
+                        ratio_low=taken.low,
+                        ratio_high=taken.high,
+                        browser=described(engine_, native.engine, outputs),
+                    )
+                rows.append(row)
+    return tuple(rows)
 
 
 def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -219,27 +296,31 @@ def _best(scores: Array, labels: Sequence[str] | None, top: int) -> tuple[tuple[
 def _variants(path: Path, name: str, engine: str | None) -> list[tuple[Path, str | None, str]]:
     """Each artifact to be measured: path, variant of a bundle, name."""
     if path.suffix != SUFFIX:
-        return [(path, None, name)] if engine in (None, engine_name(path)) else []
+        return [(path, None, name)] if engine is None or can_run(engine, path) else []
     with open_bundle(path) as bundle:
         return [
             (path, variant.id, f"{name}:{variant.id}")
             for variant in bundle.manifest.variants
-            if engine in (None, engine_name(variant.file.path))
+            if engine is None or can_run(engine, variant.file.path)
         ]
 
 
-def emulated(path: Path, variant: str | None) -> bool:
-    """Whether what runs this artifact here is not what a device has."""
+def unmeasured(path: Path, variant: str | None) -> str:
+    """Why the speed of an artifact here would say nothing of where it runs; empty where it would."""
     if path.suffix != SUFFIX:
         artifact = path.name
     else:
         with open_bundle(path) as bundle:
             artifact = bundle.variant(variant or "").file.path
+    if artifact.endswith(".web"):
+        return "it runs in a browser, several times slower than its model does outside one; its page measures it"
     if engine_name(artifact) != "coreml":
-        return False
+        return ""
     import platform
 
-    return platform.system() != "Darwin"
+    if platform.system() == "Darwin":
+        return ""
+    return "only emulated here, by the Core ML reference evaluator, whose speed says nothing of a device"
 
 
 def _sha256(path: Path, variant: str | None) -> str:
@@ -251,17 +332,22 @@ def _sha256(path: Path, variant: str | None) -> str:
 
 
 def _call(model: Model) -> Callable[[], Mapping[str, Array]]:
-    feeds = {
-        spec.name: np.zeros([size if isinstance(size, int) else 1 for size in spec.shape], spec.dtype)
-        for spec in model.inputs
-    }
+    feeds = _zeros(model)
     return lambda: model(feeds)
 
 
-def _cold(path: Path, variant: str | None) -> tuple[float, float, float]:
+def _zeros(model: Model) -> dict[str, Array]:
+    return {
+        spec.name: np.zeros([size if isinstance(size, int) else 1 for size in spec.shape], spec.dtype)
+        for spec in model.inputs
+    }
+
+
+def _cold(path: Path, variant: str | None, engine: str | None = None) -> tuple[float, float, float | None]:
     import time
 
-    arguments = [sys.executable, "-P", "-c", COLD_START, str(path), variant or "", repr(time.time())]
+    named = engine if engine is not None and is_browser(engine) else ""
+    arguments = [sys.executable, "-P", "-c", COLD_START, str(path), variant or "", repr(time.time()), named]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

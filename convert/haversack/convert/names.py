@@ -28,8 +28,10 @@ METHODS = (
 
 Scalar = str | int | float | bool
 
-SUFFIXES = {".tflite": "tflite", ".mlpackage": "coreml", ".onnx": "onnx"}
+SUFFIXES = {".tflite": "tflite", ".mlpackage": "coreml", ".onnx": "onnx", ".web": "web", ".html": "web"}
 """Suffix of an artifact and its target."""
+
+TARGETS = tuple(dict.fromkeys(SUFFIXES.values()))
 
 ALIASES = {"ort": "onnx", "litert": "tflite"}
 
@@ -40,17 +42,19 @@ def target_of(to: str | None, output: Path | None) -> str:
     Raises:
         UsageError: Neither says one, the name is unknown, or the two contradict each other.
     """
-    known = tuple(SUFFIXES.values())
+    known = TARGETS
     named = None if to is None else ALIASES.get(to, to)
     if named is not None and named not in known:
         raise UsageError(f"unknown target {to!r}; known are {', '.join(known)}")
     if output is None:
         if named is None:
-            raise UsageError("say --to tflite, coreml or onnx, or name the output with -o")
+            raise UsageError("say --to tflite, coreml, onnx or web, or name the output with -o")
         return named
     implied = SUFFIXES.get(output.suffix)
     if named is None and implied is None:
         raise UsageError(f"{output.name or output}: this suffix names no target ({', '.join(SUFFIXES)}); say --to")
+    if named == "web" and implied is None:
+        return named  # a folder may have any name
     if named is not None and implied != named:
         suffix = next(suffix for suffix, target in SUFFIXES.items() if target == named)
         raise UsageError(f"{output.name}: an artifact for {named} ends in {suffix}")
@@ -66,8 +70,21 @@ def targets_of(spec: str) -> tuple[str, ...]:
     """
     names = [name.strip() for name in spec.split(",") if name.strip()]
     if not names:
-        raise UsageError("say at least one target: tflite, coreml, onnx")
+        raise UsageError(f"say at least one target: {', '.join(TARGETS)}")
     return tuple(dict.fromkeys(target_of(name, None) for name in names))
+
+
+def single_file_output(model: Path, target: str, output: Path | None) -> Path:
+    """Where `--single-file` writes its one page: `output`, or the model's name with `.html`, in the current folder.
+
+    Raises:
+        UsageError: The target has no single file, or `output` is no `.html`.
+    """
+    if target != "web":
+        raise UsageError(f"--single-file is for web, not for {target}")
+    if output is not None and output.suffix != ".html":
+        raise UsageError(f"{output.name}: --single-file writes one page, whose name ends in .html")
+    return output or default_output(model, target).with_suffix(".html")
 
 
 def default_output(model: Path, target: str) -> Path:

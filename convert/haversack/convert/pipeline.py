@@ -20,11 +20,12 @@ from haversack.convert.errors import Blocker, UnsupportedError, UsageError, Veri
 from haversack.convert.flexible import Size
 from haversack.convert.hub.shapes import symbols
 from haversack.convert.image_inputs import images_of
+from haversack.convert.measured import Verification
 from haversack.convert.names import default_output, target_of
 from haversack.convert.packed import Made
 from haversack.convert.publish import check_output, private_folder, publish, size
 from haversack.convert.report import Conversion, Variant
-from haversack.convert.targets import Options, Target, Written, open_target
+from haversack.convert.targets import Completes, Options, Proof, Target, Written, open_target
 from haversack.convert.verify.accuracy import measure_of
 from haversack.convert.verify.contract import COMPRESSED, contract
 from haversack.convert.verify.edges import Edges
@@ -74,11 +75,12 @@ def convert(
 
     Args:
         model: An `.onnx`, `.tflite`, `.keras`, `.h5` or `.skops` file, or a SavedModel folder.
-        to: `tflite`, `coreml` or `onnx`; None: what `output`'s suffix says.
+        to: `tflite`, `coreml`, `onnx` or `web`; None: what `output`'s suffix says.
         compress: A recipe, one of `compress.recipes.RECIPES`: `fp32`, `fp16`, `int8`, `int8-weights`, `palette4`, …
         calibration: DATA for `int8`: what the activations' ranges are taken from. int4 weights, palettes and pruning
             are far better with it.
-        output: The artifact; by default the model's name with the target's suffix, in the current folder.
+        output: The artifact; by default the model's name with the target's suffix, in the current folder. For `web`
+            a folder of any name, or an `.html`, which then holds everything.
         preprocess: How images in DATA become inputs: a preset, a file, or a `Preprocess`.
         io_layout: `keep` the model's axis order at inputs and outputs, or `channels-last`.
         io_dtype: `float32` or `int8` at the edges of an int8 artifact.
@@ -275,8 +277,10 @@ def make(
     written = target.write(compressed.model, recipe.family, path, options)
     variant = describe(target, recipe, written, compressed)
     if samples is None:
-        return Made(variant, written, lambda: Edges(open_engine(written.path), compressed.model, options))
-    return verified(work, target, recipe, written, options, samples, variant, progress)
+        made = Made(variant, written, lambda: Edges(open_engine(written.model), compressed.model, options))
+    else:
+        made = verified(work, target, recipe, written, options, samples, variant, progress)
+    return completed(work, target, recipe, made, samples) if isinstance(target, Completes) else made
 
 
 def describe(target: Target, recipe: Recipe, written: Written, compressed: Compressed) -> Variant:
@@ -287,8 +291,9 @@ def describe(target: Target, recipe: Recipe, written: Written, compressed: Compr
         path=str(written.path),
         companions=tuple(path.name for path in written.companions),
         bytes=size(written.path),
-        gzip_bytes=gzip_size(written.path),
-        brotli_bytes=brotli_size(written.path),
+        # What `completed` makes anew is measured there: its engine alone takes seconds.
+        gzip_bytes=None if isinstance(target, Completes) else gzip_size(written.path),
+        brotli_bytes=None if isinstance(target, Completes) else brotli_size(written.path),
         sha256=path_sha256(written.path),
         verification=unverified(),
         notes=(*compressed.notes, *written.notes),
@@ -322,7 +327,7 @@ def verified(
     static = target.name in STATIC_TARGETS
     model = work.compressed(recipe, static=static).model
     subject = Subject(
-        written.path, target.name, recipe.family, model, written.layers, options, promise, name=recipe.name
+        written.model, target.name, recipe.family, model, written.layers, options, promise, name=recipe.name
     )
     try:
         judged = judge(subject, reference, outputs, part(progress, 0.6, 1.0))
@@ -340,6 +345,62 @@ def verified(
     notes = (*variant.notes, *reference.notes, *work.source.notes)
     measured = dataclasses.replace(variant, verification=judged.verification, accuracy=judged.accuracy, notes=notes)
     return Made(measured, written, lambda: judged.edges)
+
+
+def completed(work: Work, target: Completes, recipe: Recipe, made: Made, samples: Samples | None) -> Made:
+    """Have a target put what was found out into its artifact, and measure the artifact as it is now."""
+    from haversack.convert.bundling import artifact_golden, fitted, tolerance
+
+    golden = [] if samples is None else artifact_golden(made.edges, samples)
+    inputs = tuple(edge.spec for edge in made.edges.inputs)
+    proof = Proof(
+        name=work.source.name,
+        recipe=made.variant.compression,
+        source_sha256=work.source.sha256,
+        inputs=inputs,
+        outputs=tuple(edge.spec for edge in made.edges.outputs),
+        verification=made.variant.verification,
+        golden=golden,
+        tolerance=tolerance(made, recipe.family, golden),
+        labels=None if samples is None else samples.classes,
+        preprocess=fitted(work.preprocess, inputs),
+    )
+    parts = target.complete(made.written, proof)
+    path = made.written.path
+    verification = made.variant.verification
+    if samples is not None and made.written.inside is not None:
+        verification = in_browser(made, samples)
+    brotlis = [part.brotli_bytes for part in parts]
+    variant = dataclasses.replace(
+        made.variant,
+        bytes=size(path),
+        gzip_bytes=sum(part.gzip_bytes for part in parts),
+        brotli_bytes=None if None in brotlis else sum(each or 0 for each in brotlis),
+        sha256=path_sha256(path),
+        parts=parts,
+        verification=verification,
+    )
+    return Made(variant, made.written, lambda: made.edges)
+
+
+def in_browser(made: Made, samples: Samples) -> Verification:
+    """Execute a web folder in Chromium too, where there is one; what is known of it then.
+
+    Raises:
+        VerificationError: It computes something else there.
+    """
+    from haversack.convert.verify import in_chromium
+    from haversack.convert.verify.native import sentences
+
+    assert made.written.inside is not None
+    known = made.variant.verification
+    edges = made.edges
+    feeds = [edges.feeds(sample) for sample in in_chromium.spread(samples)]
+    found = in_chromium.execute(made.written.inside.parent, edges.engine, feeds)
+    if isinstance(found, str):
+        return dataclasses.replace(known, notes=(*known.notes, f"It was not executed in a browser: {found}."))
+    by = f"{known.by} and {found.runtime} in {found.chromium}"
+    return dataclasses.replace(known, by=by, notes=(*known.notes, *sentences(found)))
 
 
 def part(progress: Progress, start: float, stop: float) -> Progress:

@@ -16,6 +16,9 @@ from pathlib import Path
 
 from haversack.convert.errors import UsageError
 
+WEB_FORMAT = '"format": "haversack-web"'
+"""What the manifest of a web folder begins with."""
+
 NO_ROOM = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -36,8 +39,8 @@ def check_output(path: Path, *, force: bool = False) -> None:
         raise UsageError(f"the output must be a file, not a folder: {path}")
     if (path.exists() or path.is_symlink()) and not force:
         raise UsageError(f"the output exists already: {path} (--force replaces it)")
-    if path.is_dir() and path.suffix != ".mlpackage":
-        raise UsageError(f"the output is a folder: {path}")
+    if path.is_dir() and not _is_artifact(path):
+        raise UsageError(f"the output is a folder that Haversack did not make: {path}")
 
 
 @contextlib.contextmanager
@@ -78,6 +81,16 @@ def publish(files: Sequence[tuple[Path, Path]], *, force: bool = False) -> None:
         made.replace(name)
     for folder in {name.parent for _, name in files}:
         _sync(folder)
+
+
+def _is_artifact(folder: Path) -> bool:
+    """Whether a folder is one that `--force` may replace: a Core ML package, a web folder, or an empty one."""
+    if folder.suffix == ".mlpackage" or not any(folder.iterdir()):
+        return True
+    try:
+        return WEB_FORMAT in (folder / "manifest.json").read_text(encoding="utf-8")[:200]
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def no_room(error: OSError, folder: Path) -> str:

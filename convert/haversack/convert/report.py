@@ -20,12 +20,13 @@ import math
 import types
 import typing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from haversack.convert.deployment import Deployment
 from haversack.convert.described import Model, Package, Tensor
 from haversack.convert.errors import Blocker
 from haversack.convert.measured import Accuracy, Latency, Verification
+from haversack.convert.report_browser import InBrowser
 
 
 @dataclass(frozen=True)
@@ -88,17 +89,34 @@ class Moved:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One part of an artifact that is sent file by file (`web`): the model, the engine that runs it, or the page.
+
+    Attributes:
+        name: `model`, `engine` or `page`.
+        bytes: Of its files.
+        gzip_bytes: The sum over its files, each sent with gzip (level 9).
+        brotli_bytes: Likewise with brotli (quality 11); None of a model above 4 MiB, where it takes too long.
+    """
+
+    name: str
+    bytes: int
+    gzip_bytes: int
+    brotli_bytes: int | None
+
+
+@dataclass(frozen=True)
 class Variant:
     """One (target, compression) pair of a model, and what was measured of it.
 
     Attributes:
-        target: `tflite`, `coreml` or `onnx`.
+        target: `tflite`, `coreml`, `onnx` or `web`.
         compression: The recipe.
         path: The artifact; inside a bundle, its name there.
         companions: Files written beside it.
-        bytes: Its size (of a folder: all its files).
-        gzip_bytes: The size of one gzip stream (level 9) over it (of a folder: over its files in sorted order); None
-            of artifacts above 32 MiB, where it is not measured.
+        bytes: Its size (of a folder: all its files; `web`: the engine's among them).
+        gzip_bytes: The size of one gzip stream (level 9) over it (of a folder: over its files in sorted order; `web`:
+            file by file, as it is sent); None of artifacts above 32 MiB, where it is not measured.
         brotli_bytes: The same as one brotli stream (quality 11), which web servers and app stores send; None of
             artifacts above 4 MiB, unless a budget asks for it.
         sha256: Of the file (of a folder: over sorted relative paths and bytes).
@@ -110,6 +128,8 @@ class Variant:
         transposes: What is left of them (TFLite), and why.
         moved: Inputs and outputs in another order than the model's.
         deployment: How it gets onto devices (ONNX Runtime).
+        parts: What a browser fetches on its first visit (`web`); empty of other targets, whose engine is not in the
+            artifact.
     """
 
     target: str
@@ -128,6 +148,15 @@ class Variant:
     moved: tuple[Moved, ...] = ()
     deployment: Deployment | None = None
     brotli_bytes: int | None = None
+    parts: tuple[Part, ...] = ()
+
+    def own(self, kind: Literal["bytes", "gzip_bytes", "brotli_bytes"]) -> int | None:
+        """A size without the engine's share: what an artifact of any other target has, and a budget is about."""
+        if not any(part.name == "engine" for part in self.parts):
+            size: int | None = getattr(self, kind)
+            return size
+        sizes = [getattr(part, kind) for part in self.parts if part.name != "engine"]
+        return None if None in sizes else sum(sizes)
 
 
 @dataclass(frozen=True)
@@ -328,6 +357,7 @@ class Ran:
     samples: int
     outputs: tuple[Output, ...]
     written: str | None = None
+    browser: InBrowser | None = None
 
 
 @dataclass(frozen=True)
@@ -339,16 +369,25 @@ class Benched:
         latency: Warm calls, interleaved with the other artifacts'.
         cold_start_ms: From the start of a fresh process to its first output: import, load and one call.
         first_call_ms: Load and one call, without starting Python.
-        peak_rss_mb: Peak resident memory of that process, in MiB.
+        peak_rss_mb: Peak resident memory of that process, in MiB. In a browser: what all of Chromium's processes hold
+            after that call, shared pages counted once; None where the system does not say.
         sha256: Of the artifact, by which another machine knows what was measured.
+        ratio: In a browser, the time of its calls over that of the native engine's, median of paired rounds.
+        ratio_low: The 5th percentile over the rounds.
+        ratio_high: The 95th.
+        browser: Where it ran; None of a native engine.
     """
 
     artifact: str
     latency: Latency
     cold_start_ms: float
     first_call_ms: float
-    peak_rss_mb: float
+    peak_rss_mb: float | None
     sha256: str = ""
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    browser: InBrowser | None = None
 
 
 @dataclass(frozen=True)

@@ -96,12 +96,17 @@ def _described(error: HaversackError) -> dict[str, Any]:
 
 
 def _limit(limits: dict[str, int]) -> None:
-    """Bound address space, CPU time and the size of a written file; write no core dump."""
+    """Bound address space, CPU time and the size of a written file; write no core dump.
+
+    The bound of the address space is one that a process may lift for itself: Chromium must, which reserves terabytes
+    that it never touches.
+    """
     for name, key in (("RLIMIT_AS", "memory"), ("RLIMIT_CPU", "cpu_seconds"), ("RLIMIT_FSIZE", "file_size")):
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]
         bound = limits[key] if hard == resource.RLIM_INFINITY else min(limits[key], hard)
-        resource.setrlimit(kind, (bound, hard if hard != resource.RLIM_INFINITY else bound))
+        lifted = hard != resource.RLIM_INFINITY or name == "RLIMIT_AS"
+        resource.setrlimit(kind, (bound, hard if lifted else bound))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -59,9 +59,10 @@ def load(
     """Load a bundle or a bare artifact.
 
     Args:
-        path: A `.haversack`, or an artifact (`.tflite`, `.onnx`, `.ort`, `.mlpackage`).
+        path: A `.haversack`, or an artifact (`.tflite`, `.onnx`, `.ort`, `.mlpackage`, `.web`).
         variant: Id of the bundle's variant; None takes the best for what is installed (`haversack.runtimes.selection`).
-        engine: Only this engine: `litert`, `onnxruntime` or `coreml`.
+        engine: Only this engine: `litert`, `onnxruntime` or `coreml`; `browser` and `litertjs` run `.onnx` and
+            `.ort`, and `.tflite`, in a Chromium.
         threads: How many CPU threads one call may use.
         verify: Check the hash of everything in the bundle, run the variant's golden vectors, and refuse the bundle if
             one is off.
@@ -88,7 +89,7 @@ def load(
             runnable(chosen, engine)
         if verify:
             bundle.verify()
-        model = open_variant(bundle, chosen, threads)
+        model = open_variant(bundle, chosen, threads, engine)
     if verify:
         try:
             check = model.check()
@@ -102,18 +103,17 @@ def load(
 
 
 def _load_artifact(path: Path, variant: str | None, engine: str | None, threads: int, verify: bool) -> Model:
-    from haversack.runtimes.engines import engine_name, open_engine
-    from haversack.runtimes.errors import BundleError, EngineError
+    from haversack.runtimes.engines import check_runs, engine_name, open_engine
+    from haversack.runtimes.errors import BundleError
     from haversack.runtimes.model import Model
 
     if not path.exists():
         raise BundleError(f"no such bundle or artifact: {path}")
     if variant is not None or verify:
         raise BundleError(f"{path.name} is a bare artifact: only a bundle has variants and golden vectors")
-    name = engine_name(path)
-    if engine is not None and name is not None and name != engine:
-        raise EngineError(f"{path.name} runs in {name}, not in {engine}")
-    return Model(open_engine(path, threads=threads))
+    if engine is not None and engine_name(path) is not None:
+        check_runs(engine, path)
+    return Model(open_engine(path, threads=threads, engine=engine))
 
 
 __all__ = [

@@ -2,7 +2,7 @@
 
     manifest.json              what it holds (`haversack.runtimes.manifest`)
     measurements.json          what was measured, and where (`haversack.runtimes.measurements`)
-    artifacts/<file>           one a variant, and its companions; a `.mlpackage` is a folder here
+    artifacts/<file>           one a variant, and its companions; a `.mlpackage` or `.web` is a folder here
     golden/<file>              arrays of the golden vectors, raw little-endian
 
 Nothing is handed out before its SHA-256 is that of the manifest.
@@ -78,7 +78,7 @@ class Bundle:
             into: An existing folder.
 
         Returns:
-            The artifact's path in that folder: a file, or a `.mlpackage` folder.
+            The artifact's path in that folder: a file, or a `.mlpackage` or `.web` folder.
 
         Raises:
             BundleError: There is no such variant, a hash is not the manifest's, or a name is taken in the folder.

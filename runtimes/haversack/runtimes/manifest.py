@@ -95,7 +95,7 @@ class Variant:
 
     Attributes:
         id: Unique in the bundle, such as `tflite-int8`.
-        target: `tflite`, `coreml` or `onnx`.
+        target: `tflite`, `coreml`, `onnx` or `web`.
         compression: The recipe's name.
         file: The artifact; its suffix says which engine runs it.
         inputs: As the artifact has them, in the order of the model's.

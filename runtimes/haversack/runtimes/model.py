@@ -13,7 +13,7 @@ from types import TracebackType
 import numpy as np
 
 from haversack.runtimes.bundle import Bundle
-from haversack.runtimes.engines import Array, Engine, TensorSpec, open_engine
+from haversack.runtimes.engines import FOLDERS, Array, Engine, TensorSpec, open_engine
 from haversack.runtimes.errors import BundleError, EngineError, FeedError
 from haversack.runtimes.feeds import FeedCheck
 from haversack.runtimes.golden import Check, check_golden
@@ -97,6 +97,25 @@ class Model:
             outputs = {name: outputs[own] for name, own in self._output_names.items()}
         return outputs
 
+    def run_many(self, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+        """Run once on each of `samples`, in as few trips as the engine can: a browser's cost more than most calls.
+
+        Raises:
+            FeedError: As for one call.
+            EngineError: Likewise.
+        """
+        many = None if self._closed else getattr(self.engine, "run_many", None)
+        if many is None:
+            return [self(inputs) for inputs in samples]
+        for inputs in samples:
+            self._check(inputs)
+        if self._input_names is not None:
+            samples = [{self._input_names[name]: value for name, value in each.items()} for each in samples]
+        found: list[dict[str, Array]] = many(samples)
+        if self._output_names is not None:
+            found = [{name: outputs[own] for name, own in self._output_names.items()} for outputs in found]
+        return found
+
     def _mapping(self, inputs: Mapping[str, Array] | Array) -> Mapping[str, Array]:
         if isinstance(inputs, Mapping):
             return inputs
@@ -143,8 +162,8 @@ class Model:
         return f"<Model {what}: {', '.join(spec.name for spec in self.inputs)}>"
 
 
-def open_variant(bundle: Bundle, variant: Variant, threads: int) -> Model:
-    """Open one variant of a bundle in its engine, its hash checked.
+def open_variant(bundle: Bundle, variant: Variant, threads: int, engine_name: str | None = None) -> Model:
+    """Open one variant of a bundle in its engine, or in the one named, its hash checked.
 
     Raises:
         BundleError: It is damaged, or the artifact is not what the manifest says.
@@ -152,12 +171,13 @@ def open_variant(bundle: Bundle, variant: Variant, threads: int) -> Model:
     """
     folder: Path | None = None
     try:
-        if variant.file.path.endswith(".mlpackage"):
+        if variant.file.path.endswith(FOLDERS):
             folder = Path(tempfile.mkdtemp(prefix="haversack-"))
-            engine = open_engine(bundle.artifact(variant.id, into=folder), threads=threads)
+            engine = open_engine(bundle.artifact(variant.id, into=folder), threads=threads, engine=engine_name)
         else:  # straight from the bundle, so nothing is left on the disk whatever happens
             content = bundle.artifact_bytes(variant.id)
-            engine = open_engine(Path(variant.file.path).name, threads=threads, content=content)
+            name = Path(variant.file.path).name
+            engine = open_engine(name, threads=threads, content=content, engine=engine_name)
         return Model(engine, Facts(variant, bundle.manifest, bundle.golden(variant.id), folder))
     except BaseException:
         if folder is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from haversack.runtimes.engines import ENGINES, engine_name, is_installed
+from haversack.runtimes.engines import BY_NAME, engine_name, engine_names, is_installed, runs
 from haversack.runtimes.errors import BundleError, EngineError
 from haversack.runtimes.manifest import Manifest, Variant
 from haversack.runtimes.measurements import Measurements
@@ -25,13 +25,14 @@ def choose(manifest: Manifest, measurements: Measurements, engine: str | None = 
     Raises:
         EngineError: The engine is unknown or not installed, or no installed engine runs any variant.
     """
-    known = sorted({name for name, _ in ENGINES.values()})
+    known = engine_names()
     if engine is not None and engine not in known:
         raise EngineError(f"unknown engine {engine!r}; known are {', '.join(known)}")
     if engine is not None and not is_installed(engine):
         raise EngineError(f"the {engine} engine is not installed")
-    wanted = [engine] if engine is not None else [name for name in known if is_installed(name)]
-    fitting = [variant for variant in manifest.variants if engine_name(variant.file.path) in wanted]
+    here = [name for name in known if name not in BY_NAME and is_installed(name)]
+    wanted = [engine] if engine is not None else here
+    fitting = [one for one in manifest.variants if any(runs(name, one.file.path) for name in wanted)]
     if not fitting:
         needed = sorted({name for variant in manifest.variants if (name := engine_name(variant.file.path))})
         raise EngineError(
@@ -40,7 +41,7 @@ def choose(manifest: Manifest, measurements: Measurements, engine: str | None = 
         )
 
     def rank(variant: Variant) -> tuple[bool, bool, float, int, str]:
-        name = engine_name(variant.file.path) or ""
+        name = engine or engine_name(variant.file.path) or ""
         measured = measurements.latency(variant.id, name)
         latency = measured.p50_ms if measured else math.inf
         return variant.emulated or name == "coreml", not variant.verified, latency, variant.file.bytes, variant.id
@@ -57,5 +58,5 @@ def runnable(variant: Variant, engine: str | None) -> None:
     name = engine_name(variant.file.path)
     if name is None:
         raise BundleError(f"variant {variant.id}: no engine runs {variant.file.path}")
-    if engine is not None and engine != name:
+    if engine is not None and not runs(engine, variant.file.path):
         raise BundleError(f"variant {variant.id} runs in {name}, not in {engine}")

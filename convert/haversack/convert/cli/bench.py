@@ -8,8 +8,14 @@ from typing import Annotated
 import typer
 
 from haversack.convert.cli import options, show
+from haversack.convert.report import Benched
 
-EXAMPLES = "Example:  haversack bench model.tflite model.onnx --threads 1"
+EXAMPLES = (
+    "Examples:  haversack bench model.tflite model.onnx --threads 1   |   "
+    "haversack bench model.onnx --engine browser --threads 2"
+)
+
+HEADER = ("artifact", "engine", "p50 ms", "p95 ms", "p99 ms", "runs", "cold start ms", "load + call ms", "peak MiB")
 
 
 def command(
@@ -41,7 +47,8 @@ def command(
     if json:
         show.as_json(found)
         return 0
-    header = ("artifact", "engine", "p50 ms", "p95 ms", "p99 ms", "runs", "cold start ms", "load + call ms", "peak MiB")
+    in_browser = any(row.browser is not None for row in found.rows)
+    header = [*HEADER, *(["× native (5–95 %)"] * in_browser)]
     rows = []
     for row in found.rows:
         times = (row.latency.p50, row.latency.p95, row.latency.p99)
@@ -53,13 +60,22 @@ def command(
                 str(row.latency.runs),
                 f"{row.cold_start_ms:.0f}",
                 f"{row.first_call_ms:.1f}",
-                f"{row.peak_rss_mb:.0f}",
+                "-" if row.peak_rss_mb is None else f"{row.peak_rss_mb:.0f}",
+                *([_ratio(row)] * in_browser),
             )
         )
     if found.rows:
-        show.table(header, rows, right=range(2, 9))
+        show.table(header, rows, right=range(2, len(header)))
         threads = found.rows[0].latency.threads
         print(f"\nthis machine ({found.rows[0].latency.machine}), {threads} thread{'s' if threads > 1 else ''}")
+    for row in found.rows:
+        if row.browser is not None:
+            print(f"\n{row.artifact}")
+            show.lines(show.browser_rows(row.browser))
     for note in found.notes:
         print(note)
     return 0
+
+
+def _ratio(row: Benched) -> str:
+    return "" if row.ratio is None else f"{row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f})"

@@ -19,7 +19,7 @@ def command(
     model: options.Model,
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="TARGET", help="tflite, coreml or onnx; else what -o's suffix says."),
+        typer.Option("--to", metavar="TARGET", help="tflite, coreml, onnx or web; else what -o's suffix says."),
     ] = None,
     output: options.Output = None,
     compress: options.Compress = "fp32",
@@ -36,6 +36,7 @@ def command(
     weights: options.Weights = "auto",
     metric: options.Metric = None,
     methods: options.Methods = None,
+    single_file: options.SingleFile = False,
     no_verify: options.NoVerify = False,
     force: options.Force = False,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
@@ -51,6 +52,7 @@ def command(
         default_output,
         dims_of,
         methods_of,
+        single_file_output,
         states_of,
         target_of,
     )
@@ -58,6 +60,8 @@ def command(
     target = target_of(to, output)
     check_options(target, compress, calibration, io_layout, io_dtype, deployment_target, ranges, weights)
     check_metric(metric or "top1")
+    if single_file:
+        output = single_file_output(model, target, output)
     with show.progress() as progress:
         made = isolated.convert(
             model,
@@ -99,6 +103,7 @@ def _print(made: Conversion) -> None:
     ]
     if variant.companions:
         rows.append(("beside it", ", ".join(variant.companions)))
+    rows += show.part_rows(variant.parts)
     if variant.min_runtime:
         rows.append(("needs", variant.min_runtime))
     rows += show.proof_rows(variant.verification)

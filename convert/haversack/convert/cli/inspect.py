@@ -19,7 +19,7 @@ SHOWN_LAYERS = 24
 def command(
     model: options.Model,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="TARGETS", help="Ask these targets: tflite, coreml, onnx.")
+        str | None, typer.Option("--to", metavar="TARGETS", help="Ask these targets: tflite, coreml, onnx, web.")
     ] = None,
     compress: options.Compress = "fp32",
     calibration: options.Calibration = None,

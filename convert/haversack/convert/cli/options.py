@@ -97,6 +97,9 @@ Metric = Annotated[
         help="top1 (default), top5, auc, mse, cosine, or your own package.module:function.",
     ),
 ]
+SingleFile = Annotated[
+    bool, typer.Option("--single-file", help="Web: one .html that holds everything and also works from file://.")
+]
 NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Do not execute the result; it is then marked verified: false.")
 ]

@@ -12,6 +12,7 @@ from haversack.convert.report import Ran
 
 EXAMPLES = (
     "Examples:  haversack run model.haversack --input x.npz   |   haversack run m.tflite --input x.npz --output y.npz"
+    "   |   haversack run m.onnx --input x.npz --engine browser"
 )
 
 
@@ -22,7 +23,7 @@ def command(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the outputs as .npz.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option("--engine", metavar="NAME", help="litert, onnxruntime or coreml (for a bundle).")
+        str | None, typer.Option("--engine", metavar="NAME", help="litert, onnxruntime, coreml, browser or litertjs.")
     ] = None,
     preprocess: options.Preprocess = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many labels to print a sample.")] = 3,
@@ -57,6 +58,8 @@ def command(
 def _print(ran: Ran) -> None:
     label = f" ({ran.label})" if ran.label else ""
     rows = [("ran", f"{ran.artifact} by {ran.engine}{label}, {ran.samples} samples")]
+    if ran.browser is not None:
+        rows += show.browser_rows(ran.browser)
     for output in ran.outputs:
         rows.append((f"output {output.name}", f"{output.dtype} {list(output.shape)}"))
         for index, best in enumerate(output.top[:10]):

@@ -11,7 +11,8 @@ from typing import Any
 
 from haversack.convert.deployment import Deployment
 from haversack.convert.measured import Accuracy, Latency, OutputError, Verification
-from haversack.convert.report import Moved, Transposed, Variant, encode
+from haversack.convert.report import Moved, Part, Transposed, Variant, encode
+from haversack.convert.report_browser import InBrowser
 from haversack.convert.worker_client import Progress
 
 SHOWN_TRANSPOSES = 8
@@ -206,6 +207,26 @@ def deployment_rows(found: Deployment | None, *, short: bool = False) -> list[tu
     return rows
 
 
+def part_rows(parts: Sequence[Part]) -> list[tuple[str, str]]:
+    """What a browser fetches on its first visit: the model, the engine beside it, the page, and all of it."""
+    if not parts:
+        return []
+    whole = Part(
+        "first visit",
+        sum(part.bytes for part in parts),
+        sum(part.gzip_bytes for part in parts),
+        None if any(part.brotli_bytes is None for part in parts) else sum(part.brotli_bytes or 0 for part in parts),
+    )
+    return [
+        (
+            part.name,
+            f"{part.bytes:,} bytes, {part.gzip_bytes:,} with gzip"
+            + ("" if part.brotli_bytes is None else f", {part.brotli_bytes:,} with brotli"),
+        )
+        for part in ((*parts, whole) if len(parts) > 1 else (whole,))
+    ]
+
+
 def verified(proof: Verification) -> str:
     """Whether, and with which label."""
     if not proof.verified:
@@ -232,6 +253,20 @@ def proof_rows(proof: Verification) -> list[tuple[str, str]]:
             ("layers", f"{proof.layers} judged alone; worst {worst.name} ({worst.op}) {worst.error:.3g} {worst.unit}")
         )
     rows += [("note", note) for note in proof.notes]
+    return rows
+
+
+def browser_rows(browser: InBrowser) -> list[tuple[str, str]]:
+    """Where an artifact ran, how long it took to be ready, and how far it was from the native engine."""
+    threads = f"{browser.threads} thread{'s' if browser.threads > 1 else ''}"
+    isolated = "isolated" if browser.isolated else "not isolated: one thread, and times in steps of 100 µs"
+    ready = f"runtime {browser.runtime_ms:.0f} ms, model {browser.load_ms:.1f} ms"
+    if browser.first_run_ms is not None:
+        ready += f", first run {browser.first_run_ms:.2f} ms"
+    rows = [("in", f"{browser.chromium}, {threads}, {isolated}"), ("start", ready)]
+    for output in browser.outputs:
+        far = "exact" if output.max_abs == 0 else f"relative error {output.max_relative:.1e}"
+        rows.append(("compared", f"output {output.name}: {far} against {browser.native}"))
     return rows
 
 

@@ -9,11 +9,14 @@ import typer
 
 from haversack.convert.cli import options, show
 
-EXAMPLES = "Example:  haversack verify model.tflite --against model.onnx --inputs eval.npz"
+EXAMPLES = (
+    "Examples:  haversack verify model.tflite --against model.onnx --inputs eval.npz   |   "
+    "haversack verify m.onnx --against model.onnx --engine browser"
+)
 
 
 def command(
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A .tflite, .onnx, .ort or .mlpackage.")],
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A .tflite, .onnx, .ort, .mlpackage or .web.")],
     against: Annotated[Path, typer.Option("--against", metavar="MODEL", help="The model that it was made from.")],
     inputs: options.Inputs = None,
     compress: Annotated[
@@ -29,6 +32,10 @@ def command(
     weights: options.Weights = "auto",
     metric: options.Metric = None,
     methods: options.Methods = None,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", metavar="NAME", help="Execute it here: browser or litertjs run in Chromium."),
+    ] = None,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
     memory: options.Memory = None,
     json: options.Json = False,
@@ -58,6 +65,7 @@ def command(
             weights=weights,
             metric=metric,
             methods=methods_of(methods),
+            engine=engine,
             limits=options.limits(timeout, memory),
             progress=progress,
         )

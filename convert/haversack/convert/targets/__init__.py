@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import onnx_ir as ir
 
 from haversack.convert.errors import Blocker, UsageError
-from haversack.convert.report import Moved, Transposed
+from haversack.convert.measured import Verification
+from haversack.convert.report import Moved, Part, Transposed
+from haversack.runtimes.engines import Array, TensorSpec
+from haversack.runtimes.manifest import Tolerance
 
 if TYPE_CHECKING:
     from haversack.convert.deployment import Deployment
     from haversack.convert.image_inputs import Image
     from haversack.convert.resizing import Resizing
+    from haversack.runtimes.preprocess import Preprocess
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class Written:
         transposes: Those that it does at run time, and why (TFLite).
         moved: Inputs and outputs whose axes stand in another order than the model's.
         deployment: How it gets onto devices (ONNX Runtime).
+        inside: The model file in an artifact that is more than a model (`web`): what engines open and layers are
+            looked for in; None where the artifact is the model.
     """
 
     path: Path
@@ -107,6 +113,50 @@ class Written:
     transposes: tuple[Transposed, ...] = ()
     moved: tuple[Moved, ...] = ()
     deployment: Deployment | None = None
+    inside: Path | None = None
+
+    @property
+    def model(self) -> Path:
+        """What an engine opens: the artifact, or the model file in it."""
+        return self.inside or self.path
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is known of an artifact once it was executed, for a target that writes it into the artifact.
+
+    Attributes:
+        name: Of the model.
+        recipe: How it was compressed.
+        source_sha256: Of the model it was made from.
+        inputs: As the artifact has them.
+        outputs: Likewise.
+        verification: What executing it showed; `verified` is false where it was not.
+        golden: (inputs, outputs that the artifact gave for them), by its own names; empty where it was not executed.
+        tolerance: For those.
+        labels: Name of each class.
+        preprocess: How an image becomes its input.
+    """
+
+    name: str
+    recipe: str
+    source_sha256: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    verification: Verification
+    golden: Sequence[tuple[Mapping[str, Array], Mapping[str, Array]]] = ()
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    labels: tuple[str, ...] | None = None
+    preprocess: Preprocess | None = None
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """A target whose artifacts carry what was found out about them: golden vectors, how they were verified."""
+
+    def complete(self, written: Written, proof: Proof) -> tuple[Part, ...]:
+        """Put `proof` into the artifact, which is then as it is delivered; returns the sizes of its parts."""
+        ...
 
 
 class Target(Protocol):
@@ -139,6 +189,7 @@ TARGETS: dict[str, str] = {
     "tflite": "haversack.convert.targets.tflite",
     "coreml": "haversack.convert.targets.coreml",
     "onnx": "haversack.convert.targets.ort",
+    "web": "haversack.convert.targets.web",
 }
 ALIASES = {"ort": "onnx", "litert": "tflite"}
 

@@ -25,7 +25,7 @@ from haversack.convert.verify.edges import Edges
 from haversack.convert.verify.execute import Progress, silent
 from haversack.convert.verify.judge import Subject, judge
 from haversack.convert.work import Data, Work
-from haversack.runtimes.engines import ENGINES, open_engine
+from haversack.runtimes.engines import ENGINES, WEB_MODEL, check_runs, open_engine
 from haversack.runtimes.errors import HaversackError
 from haversack.runtimes.preprocess import Preprocess
 
@@ -46,13 +46,14 @@ def verify_artifact(
     weights: WeightGranularity = "auto",
     metric: str | None = None,
     methods: Sequence[str] | None = None,
+    engine: str | None = None,
     isolate: bool = False,
     progress: Progress | None = None,
 ) -> Checked:
     """Execute an artifact and the model it was made from on the same inputs, and hold it to its recipe's contract.
 
     Args:
-        artifact: A `.tflite`, `.onnx`, `.ort` or `.mlpackage`.
+        artifact: A `.tflite`, `.onnx`, `.ort`, `.mlpackage` or `.web`.
         against: The model.
         inputs: DATA to execute on; by default the calibration data, without it seeded made-up inputs.
         compress: The recipe it was made with.
@@ -66,6 +67,8 @@ def verify_artifact(
         weights: As it was made.
         metric: What of the inputs accuracy means, by default `top1`; see `verify.metrics`.
         methods: As it was made.
+        engine: What executes the artifact: None for the engine that its suffix names; `browser` or `litertjs` execute
+            it in Chromium and compare with that engine too.
         isolate: Do it in a fresh process with limits.
         progress: Hears how far it is.
 
@@ -80,10 +83,16 @@ def verify_artifact(
         return isolated.verify(
             artifact, against, progress=progress, inputs=inputs, compress=compress, calibration=calibration,
             preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target,
-            dims=dict(dims or {}), ranges=ranges, weights=weights, metric=metric,
+            dims=dict(dims or {}), ranges=ranges, weights=weights, metric=metric, engine=engine,
             methods=None if methods is None else list(methods),
         )  # fmt: skip
     say = progress or silent
+    named = artifact
+    if engine is not None:
+        check_runs(engine, named)
+    folder = artifact if artifact.suffix == ".web" else None
+    if artifact.suffix == ".web":
+        artifact = artifact / WEB_MODEL  # what target `onnx` writes
     if artifact.suffix not in ENGINES:
         raise UsageError(f"{artifact.name}: no engine runs this kind of file; known are {', '.join(ENGINES)}")
     target = target_of(None, artifact.with_suffix(".onnx") if artifact.suffix == ".ort" else artifact)
@@ -106,7 +115,10 @@ def verify_artifact(
     layers = () if artifact.suffix == ".ort" else _layers(work, target, recipe, artifact, options)
     try:
         judged = judge(
-            Subject(artifact, target, compress, model, layers, options, promise), reference, outputs, progress
+            Subject(artifact, target, compress, model, layers, options, promise, engine=engine, folder=folder),
+            reference,
+            outputs,
+            progress,
         )
     except VerificationError as error:
         hints = list(_renamed(artifact, model, options))
@@ -116,7 +128,7 @@ def verify_artifact(
     say(1.0, "done")
     notes = (*judged.edges.renamed(), *judged.verification.notes)
     proof = dataclasses.replace(judged.verification, notes=notes)
-    return Checked(str(artifact), work.facts(), compress, proof, judged.accuracy)
+    return Checked(str(named), work.facts(), compress, proof, judged.accuracy)
 
 
 def _renamed(artifact: Path, model: ir.Model, options: Options) -> tuple[str, ...]:

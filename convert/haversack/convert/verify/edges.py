@@ -149,7 +149,17 @@ class Edges:
 
     def run(self, sample: Mapping[str, Array]) -> dict[str, Array]:
         """Run one sample and return the outputs under the model's names."""
-        results = self.engine.run(self.feeds(sample))
+        return self._left(self.engine.run(self.feeds(sample)))
+
+    @property
+    def run_many(self) -> Callable[[Sequence[Mapping[str, Array]]], list[dict[str, Array]]] | None:
+        """As `run`, of several samples in one go; None where the engine takes one at a time."""
+        many = getattr(self.engine, "run_many", None)
+        if many is None:
+            return None
+        return lambda samples: [self._left(results) for results in many([self.feeds(each) for each in samples])]
+
+    def _left(self, results: Mapping[str, Array]) -> dict[str, Array]:
         return {edge.name: edge.leave(results[edge.spec.name]) for edge in self.outputs}
 
 

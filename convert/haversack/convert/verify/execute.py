@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -13,35 +14,64 @@ from haversack.runtimes.errors import HaversackError
 
 Progress = Callable[[float, str], None]
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
+RunMany = Callable[[Sequence[Mapping[str, Array]]], list[dict[str, Array]]]
 
 OUTPUT_BYTES = 1 << 30
 """Outputs of all samples are held in memory up to this size, since every variant's are compared with them."""
 
 
-def run_all(run: Run, samples: Samples, progress: Progress | None = None, phrase: str = "running") -> dict[str, Array]:
+MANY = 32
+"""Samples that are run in one go where the engine can."""
+
+
+def run_all(
+    run: Run,
+    samples: Samples,
+    progress: Progress | None = None,
+    phrase: str = "running",
+    many: RunMany | None = None,
+) -> dict[str, Array]:
     """Run every sample, one at a time, and join each output along its first axis.
+
+    Args:
+        run: Runs one sample.
+        samples: What to run.
+        progress: Hears how far it is.
+        phrase: What is being done, in words.
+        many: Runs several samples in one go, where the engine can; each is still one call of the artifact.
 
     Raises:
         VerificationError: The runtime failed on a sample.
         UsageError: The outputs take more than `OUTPUT_BYTES`.
     """
     collected: dict[str, list[Array]] = {}
-    held = 0
-    for index, feeds in enumerate(samples.feeds):
+    held = index = 0
+    for batch in _batches(samples.feeds, 1 if many is None else MANY):
         try:
-            results = run(feeds)
+            rows = [run(batch[0])] if many is None else many(batch)
         except HaversackError as error:
-            raise VerificationError(f"sample {index} could not be executed: {error}") from error
-        for name, value in results.items():
-            collected.setdefault(name, []).append(np.array(value))
-            held += value.nbytes
+            last = index + len(batch) - 1
+            which = f"sample {index}" if last == index else f"one of the samples {index} to {last}"
+            raise VerificationError(f"{which} could not be executed: {error}") from error
+        for results in rows:
+            for name, value in results.items():
+                collected.setdefault(name, []).append(np.array(value))
+                held += value.nbytes
         if held > OUTPUT_BYTES:
             raise UsageError(
-                f"{samples.description}: the outputs of the first {index + 1} fill {OUTPUT_BYTES >> 30} GiB; give fewer"
+                f"{samples.description}: the outputs of the first {index + len(batch)} fill {OUTPUT_BYTES >> 30} GiB; "
+                "give fewer"
             )
         if progress is not None and index % 32 == 0:
             progress(index / len(samples), phrase)
+        index += len(batch)
     return {name: joined(values) for name, values in collected.items()}
+
+
+def _batches(feeds: Iterable[dict[str, Array]], size: int) -> Iterator[list[dict[str, Array]]]:
+    iterator = iter(feeds)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
 
 
 def joined(values: Sequence[Array]) -> Array:

@@ -17,6 +17,7 @@ from haversack.convert.verify.contract import COMPRESSED, FLOAT32, Contract
 from haversack.convert.verify.edges import Edges
 from haversack.convert.verify.execute import Progress, Samples, run_all
 from haversack.convert.verify.information import before_squashing
+from haversack.convert.verify.native import compared, described, is_browser, sentences
 from haversack.convert.verify.reference import Reference
 from haversack.convert.verify.selection import paired
 from haversack.runtimes.engines import Array, Engine, open_engine
@@ -38,6 +39,8 @@ class Subject:
         options: What it was made with.
         contract: What it promises.
         name: What it is called where that is not its recipe: a plan's name.
+        engine: What executes it; None for the engine that its suffix names. A browser's is compared with that one too.
+        folder: The folder that a browser executes in its place, where the artifact is the model in one.
     """
 
     path: Path
@@ -48,6 +51,8 @@ class Subject:
     options: Options
     contract: Contract
     name: str = ""
+    engine: str | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,12 @@ def judge(
         VerificationError: It does not keep its contract; the first layer that diverges is named.
     """
     label = f"{subject.target} {subject.name or subject.compression}"
-    engine = open_engine(subject.path)
+    executed = subject.folder if subject.folder is not None and is_browser(subject.engine) else subject.path
+    engine = open_engine(executed, engine=subject.engine)
     label += f" ({REFERENCE_EVALUATED})" if engine.emulated else ""
     edges = Edges(engine, subject.model, subject.options)
-    outputs = run_all(edges.run, reference.samples, progress, f"running {label}")
+    outputs = run_all(edges.run, reference.samples, progress, f"running {label}", edges.run_many)
+    natively = _against_native(subject, edges, reference.samples, outputs) if is_browser(subject.engine) else ()
     whole, given = reference, outputs
     rows = paired(subject.model, reference.source, outputs, subject.contract)
     if rows.failure:
@@ -146,9 +153,18 @@ def judge(
         ),
         layers=len(judged),
         worst_layer=max(judged, key=lambda layer: layer.error / layer.limit) if judged else None,
-        notes=(*rows.notes, *notes),
+        notes=(*natively, *rows.notes, *notes),
     )
     return Judged(verification, whole.measured(given), edges, outputs)
+
+
+def _against_native(subject: Subject, edges: Edges, samples: Samples, outputs: dict[str, Array]) -> tuple[str, ...]:
+    """Execute the artifact in its native engine too, and compare; what a report says of it."""
+    native = Edges(open_engine(subject.path), subject.model, subject.options)
+    wanted = run_all(native.run, samples)
+    content = subject.path.read_bytes()
+    rows = compared(subject.path.name, content, edges.engine, native.engine, outputs, wanted)
+    return tuple(sentences(described(edges.engine, native.engine, rows)))
 
 
 def _mute(subject: Subject, edges: Edges, reference: Reference) -> tuple[tuple[str, ...], str]:

@@ -3,8 +3,13 @@
 | engine        | artifact                | module            |
 |---------------|-------------------------|-------------------|
 | `litert`      | `.tflite`               | `litert.py`       |
-| `onnxruntime` | `.onnx`, `.ort`         | `onnxruntime.py`  |
+| `onnxruntime` | `.onnx`, `.ort`, `.web` | `onnxruntime.py`  |
 | `coreml`      | `.mlpackage`            | `coreml/`         |
+
+Two more run only when they are asked for by name, in a real Chromium:
+
+| `browser`     | `.onnx`, `.ort`, `.web` | `browser/`              |
+| `litertjs`    | `.tflite`               | `browser/litertjs.py`   |
 
 Only the module of the engine that is opened is imported, so a device needs one engine and no other.
 """
@@ -69,50 +74,114 @@ ENGINES: dict[str, tuple[str, str]] = {
     ".onnx": ("onnxruntime", "haversack.runtimes.engines.onnxruntime"),
     ".ort": ("onnxruntime", "haversack.runtimes.engines.onnxruntime"),
     ".mlpackage": ("coreml", "haversack.runtimes.engines.coreml"),
+    # A folder for browsers; this runs the model in it on the machine itself.
+    ".web": ("onnxruntime", "haversack.runtimes.engines.onnxruntime"),
 }
 
+FOLDERS = (".mlpackage", ".web")
+"""Suffixes of artifacts that are folders."""
+
+WEB_MODEL = "model.onnx"
+"""The model in a `.web` folder."""
+
+# engine name -> (suffixes, module): engines that no suffix means, only their name
+BY_NAME: dict[str, tuple[tuple[str, ...], str]] = {
+    "browser": ((".onnx", ".ort", ".web"), "haversack.runtimes.engines.browser"),
+    "litertjs": ((".tflite",), "haversack.runtimes.engines.browser.litertjs"),
+}
 
 # engine name -> the module of its vendor that must be installed; the Core ML evaluator needs none
 VENDORS: dict[str, str | None] = {"litert": "ai_edge_litert", "onnxruntime": "onnxruntime", "coreml": None}
 
 
 def engine_name(path: str | Path) -> str | None:
-    """The engine that runs a file of this suffix, or None."""
+    """The engine that runs a file of this suffix unless another is asked for, or None."""
     entry = ENGINES.get(Path(path).suffix)
     return entry[0] if entry else None
 
 
+def engine_names() -> tuple[str, ...]:
+    """Every engine, sorted."""
+    return tuple(sorted({name for name, _ in ENGINES.values()} | set(BY_NAME)))
+
+
+def runs(engine: str, path: str | Path) -> bool:
+    """Whether an engine runs files of this suffix."""
+    if engine in BY_NAME:
+        return Path(path).suffix in BY_NAME[engine][0]
+    return engine_name(path) == engine
+
+
 def is_installed(engine: str) -> bool:
-    """Whether an engine's vendor library is there; it is not imported to find out."""
-    vendor = VENDORS[engine]
+    """Whether an engine's vendor library is there; it is not imported to find out.
+
+    The browser's engines need none: what they lack they say when they are opened.
+    """
+    vendor = VENDORS.get(engine)
     return vendor is None or importlib.util.find_spec(vendor) is not None
 
 
-def open_engine(path: str | Path, *, threads: int = 1, content: bytes | None = None) -> Engine:
-    """Open an artifact with the engine that its suffix names.
+def open_engine(
+    path: str | Path, *, threads: int = 1, content: bytes | None = None, engine: str | None = None
+) -> Engine:
+    """Open an artifact with the engine that its suffix names, or with the one asked for.
 
     Args:
-        path: The artifact: a file, or the folder of a `.mlpackage`.
+        path: The artifact: a file, or the folder of a `.mlpackage` or a `.web`.
         threads: How many CPU threads one call may use.
         content: The bytes of the file, where it does not lie on the disk; `path` then only names it.
+        engine: This one, by name.
 
     Raises:
-        EngineError: The suffix is unknown, the engine is not installed, or it rejects the artifact.
+        EngineError: The suffix is unknown, the engine is unknown, runs no such files or is not installed, or it
+            rejects the artifact.
     """
     path = Path(path)
     if path.suffix not in ENGINES:
         known = ", ".join(ENGINES)
         raise EngineError(f"{path.name}: no engine runs this kind of file; known are {known}")
     name, module_name = ENGINES[path.suffix]
+    if engine is not None and engine != name:
+        check_runs(engine, path)
+        name, module_name = engine, BY_NAME[engine][1]
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise EngineError(f"{path.name} needs the {name} engine, which is not installed: {error}") from error
+    if path.suffix == ".web" and name not in BY_NAME:
+        path = path / WEB_MODEL
     if content is None:
-        engine: Engine = module.open_artifact(path, threads=threads)
+        opened: Engine = module.open_artifact(path, threads=threads)
     else:
-        engine = module.open_artifact(content, threads=threads, label=path.name)
-    return engine
+        opened = module.open_artifact(content, threads=threads, label=path.name)
+    return opened
 
 
-__all__ = ["ENGINES", "Array", "Engine", "TensorSpec", "engine_name", "is_installed", "open_engine"]
+def check_runs(engine: str, path: str | Path) -> None:
+    """Refuse an engine that does not run files of this suffix.
+
+    Raises:
+        EngineError: It does not, or there is no such engine.
+    """
+    if engine not in engine_names():
+        raise EngineError(f"unknown engine {engine!r}; known are {', '.join(engine_names())}")
+    if not runs(engine, path):
+        others = [name for name in engine_names() if runs(name, path)]
+        raise EngineError(f"{Path(path).name} runs in {' or '.join(others) or 'no engine'}, not in {engine}")
+
+
+__all__ = [
+    "BY_NAME",
+    "ENGINES",
+    "FOLDERS",
+    "WEB_MODEL",
+    "Array",
+    "Engine",
+    "TensorSpec",
+    "check_runs",
+    "engine_name",
+    "engine_names",
+    "is_installed",
+    "open_engine",
+    "runs",
+]
