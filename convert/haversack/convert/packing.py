@@ -160,7 +160,7 @@ def pack(
     targets = [open_target(name) for name in to]
     wanted = tuple(recipes) if recipes is not None else WITH_CALIBRATION if calibration else WITHOUT_CALIBRATION
     chosen = [checked_recipe(name, ranges, weights, calibrated=calibration is not None) for name in wanted]
-    given = None if plan is None else plan if isinstance(plan, Plan) else Plan.read(Path(plan))
+    given = None if plan is None else Plan.open(plan)
     planner: Planner | None = None
     searching = given is None and recipes is None and calibration is not None and verify
     searching = searching and (bool(budget) or objective is not None)
@@ -180,7 +180,12 @@ def pack(
     io = io_options(io_layout, io_dtype, deployment_target)
     every = [(recipe, tuple(target.name for target in targets)) for recipe in chosen]
     if given is not None:
-        every.append((Recipe.of(checked_plan(given, work)), tuple(target.name for target in targets)))
+        every.append(
+            (
+                Recipe.of(checked_plan(given, work, calibrated=calibration is not None)),
+                tuple(target.name for target in targets),
+            )
+        )
     with private_folder(beside=path) as private:
         with stages.timed("making and verifying recipes"):
             made, skipped = _variants(work, targets, every, io, samples, private, part(say, 0.1, 0.3))

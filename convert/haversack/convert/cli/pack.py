@@ -61,9 +61,7 @@ def command(
             help="What to be best at within the budget: size (on disk), wire (a download) or latency.",
         ),
     ] = None,
-    plan: Annotated[
-        Path | None, typer.Option("--plan", metavar="JSON", help="Follow this plan instead of searching for one.")
-    ] = None,
+    plan: options.Plan = None,
     cache: Annotated[
         Path | None,
         typer.Option("--cache", metavar="DIR", help="Keeps what the search measured; default: the user's cache."),

@@ -159,6 +159,18 @@ class Plan:
         )
 
     @classmethod
+    def open(cls, given: str | Path | Plan) -> Plan:
+        """A plan, the JSON of one, or the path of a file that holds it.
+
+        Raises:
+            UsageError: It is none of these.
+        """
+        if isinstance(given, Plan):
+            return given
+        text = str(given)
+        return cls.from_json(text) if text.lstrip().startswith("{") else cls.read(Path(text))
+
+    @classmethod
     def read(cls, path: Path) -> Plan:
         """Read a plan's file.
 
