@@ -17,6 +17,7 @@ from haversack.convert.bundling import bundle
 from haversack.convert.compress.plan import Plan
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
 from haversack.convert.data.overlap import apart
+from haversack.convert.engine_sizes import engine_sizes
 from haversack.convert.errors import UnsupportedError, UsageError, VerificationError
 from haversack.convert.flexible import Size
 from haversack.convert.measured import Accuracy
@@ -248,6 +249,7 @@ def pack(
         front=choice.fronts(variants),
         tried=tried,
         relaxing=choice.relaxing(variants, budget, tried),
+        engines=engine_sizes([target.name for target in targets]),
         stages={name: round(seconds, 2) for name, seconds in stages.seconds.items()},
         notes=_notes(shared, variants, budget),
         advice=_advice(calibration, evaluation, samples),

@@ -73,8 +73,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
     Console(width=max(width, content), highlight=False, markup=False).print(shown)
 
 
-def variants(made: Sequence[Variant]) -> None:
-    """Print the comparison of variants: size, accuracy, agreement, latency, verified."""
+def variants(made: Sequence[Variant], marks: Sequence[str] = ()) -> None:
+    """Print the comparison of variants: size, accuracy, agreement, latency, verified.
+
+    Args:
+        made: One row each.
+        marks: What to say of each in front; empty where nothing is.
+    """
     header = (
         "target",
         "compression",
@@ -86,7 +91,12 @@ def variants(made: Sequence[Variant]) -> None:
         "p50/p95/p99 here",
         "verified",
     )
-    table(header, [variant_row(variant) for variant in made], right=(2, 3, 4))
+    rows = [variant_row(variant) for variant in made]
+    if any(marks):
+        rows = [(mark, *row) for mark, row in zip(marks, rows, strict=True)]
+        table(("", *header), rows, right=(3, 4, 5))
+    else:
+        table(header, rows, right=(2, 3, 4))
 
 
 def variant_row(variant: Variant) -> tuple[str, ...]:
