@@ -351,7 +351,9 @@ def verified(
             raise
         from haversack.convert.verify.float16 import repair
 
-        written, judged = repair(target, subject, reference, outputs, failure, part(progress, 0.6, 1.0))
+        written, judged, work.float32_nodes = repair(
+            target, subject, reference, outputs, failure, part(progress, 0.6, 1.0), work.float32_nodes
+        )
         variant = describe(target, recipe, written, work.compressed(recipe, static=static))
     for companion in written.companions:
         if companion.suffix in ENGINES:
