@@ -14,8 +14,8 @@ A plan is a small JSON file that can be read, edited and given back (`--plan`):
         "conv2d_7": {"weights": "int8", "bits": 3.0, "granularity": "per-tensor"},
         "dense": {"weights": "float32"}
       },
-      "floats": ["concat_3"],               operators without weights that stay float, each of their inputs with its own scale
-      "tensors": {"relu_2": "minmax"}       activations whose range (and that of all that share its scale) is chosen otherwise
+      "floats": ["concat_3"],               operators without weights that stay float: each input has its own scale
+      "tensors": {"relu_2": "minmax"}       how the range of an activation, and of all that share its scale, is chosen
     }
 
 `floats` and `tensors` are for integer arithmetic, and left out where they are empty.
