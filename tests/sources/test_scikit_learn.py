@@ -218,7 +218,20 @@ def test_a_tree_that_leads_out_of_itself_is_refused(iris) -> None:
     _check_trees(RandomForestClassifier(3, random_state=0).fit(*iris), "m")
 
 
-def test_a_target_of_plain_operators_refuses_trees_clearly(iris, tmp_path) -> None:
+@pytest.mark.parametrize("target", ["tflite", "coreml"])
+def test_a_target_of_plain_operators_refuses_all_at_once(iris, tmp_path, target) -> None:
+    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(*iris)
+    source = exported(estimator, iris[0], tmp_path / "m.onnx")
+    suffix = {"tflite": ".tflite", "coreml": ".mlpackage"}[target]
+    with pytest.raises(UnsupportedError) as caught:
+        convert(source, to=target, output=tmp_path / f"m{suffix}")
+    assert [each.op for each in caught.value.blockers] == ["Scaler", "LinearClassifier", "Normalizer"]
+    assert "--to onnx" in caught.value.blockers[0].remedy
+    assert not (tmp_path / f"m{suffix}").exists()
+
+
+def test_a_recipe_that_changes_nothing_says_so(iris, tmp_path) -> None:
     source = exported(RandomForestClassifier(3, random_state=0).fit(*iris), iris[0], tmp_path / "m.onnx")
-    with pytest.raises(UnsupportedError, match="TreeEnsembleClassifier"):
-        convert(source, to="tflite", output=tmp_path / "m.tflite")
+    made = convert(source, output=tmp_path / "out.onnx", compress="int8-weights", inputs={"X": iris[0]})
+    assert any("TreeEnsembleClassifier hold their numbers as attributes" in note for note in made.variant.notes)
+    assert not any("attributes" in note for note in convert(source, output=tmp_path / "b.onnx").variant.notes)

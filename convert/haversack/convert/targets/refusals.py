@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import onnx_ir as ir
+
 from haversack.convert.errors import Blocker
+
+ML = "ai.onnx.ml"
 
 _TENSORS = "use one tensor with one more axis, joined by Concat and cut by Split"
 _FED = "compute it before the model, and feed its result as an input"
@@ -38,6 +42,21 @@ def unlowered(target: str, name: str, op: str) -> Blocker:
         "nothing expresses it", "compute it outside of the model, or write it with operators of docs/operators.md"
     )  # fmt: skip
     return Blocker(name, op, f"{target} has no lowering for it: {reason}", remedy)
+
+
+def classical(target: str, model: ir.Model) -> list[Blocker]:
+    """The refusal of scikit-learn's operators, whose sizes nothing infers: said before anything is said of those."""
+    return [
+        Blocker(
+            str(node.name),
+            node.op_type,
+            f"{target} has no lowering for operators of {ML}: trees, scalers and linear models of scikit-learn",
+            "use --to onnx or --to web, which run them as they are",
+        )
+        for graph in model.graphs()
+        for node in graph
+        if node.domain == ML
+    ]
 
 
 def unsized(name: str, op: str) -> Blocker:

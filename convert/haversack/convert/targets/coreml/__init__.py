@@ -26,6 +26,7 @@ from haversack.convert.compress.recipes import HALF, STORAGES, WEIGHTS
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError
 from haversack.convert.targets import Options, Written
 from haversack.convert.targets.coreml.stored import lowest
+from haversack.convert.targets.refusals import classical
 from haversack.convert.targets.unit_scales import unit_scales
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class CoreML:
         ios = _ios(model, recipe, options)
         if refusal := _refusal(recipe, ios, options):
             return [refusal]
+        if refused := classical("coreml", model):
+            return refused
         return _lowered(model, recipe, ios, options).blockers
 
     def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
@@ -61,6 +64,8 @@ class CoreML:
         ios = _ios(model, recipe, options)
         if refusal := _refusal(recipe, ios, options):
             raise UnsupportedError(self.name, [refusal])
+        if refused := classical("coreml", model):
+            raise UnsupportedError(self.name, refused)
         from haversack.convert.targets.coreml.layers import layers
         from haversack.convert.targets.coreml.write import write
 

@@ -30,6 +30,7 @@ from haversack.convert.targets.ort.ort_format import operator_config, write_ort
 from haversack.convert.targets.ort.packages import PACKAGES
 from haversack.convert.targets.ort.partitions import provider_fits
 from haversack.convert.targets.ort.reduced import reduced_build
+from haversack.convert.targets.refusals import ML
 from haversack.convert.targets.unit_scales import unit_scales
 
 MIN_RUNTIME = "onnxruntime 1.20"
@@ -175,6 +176,9 @@ def _lowered(model: ir.Model, recipe: str, options: Options) -> _Lowered:
                 f"{len(floats)} convolutions compute in float32 on int8 weights ({floats[0]} is the first): "
                 "onnxruntime's ConvInteger runs many times slower"
             )
+    classical = sorted({node.op_type for node in copy.graph if node.domain == ML})
+    if classical and recipe != "fp32":
+        notes.append(f"{', '.join(classical)} hold their numbers as attributes, which no recipe makes smaller")
     foldable.fold_weights(editor)
     encoded = unsigned.to_unsigned(editor)
     shrink.drop_saturated(copy.graph)

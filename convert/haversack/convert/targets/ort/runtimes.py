@@ -7,7 +7,6 @@ onnxruntime-web: `haversack.runtimes.engines.browser.unsupported`, which is meas
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -55,8 +54,8 @@ def limits(runtime: Runtime) -> Limits:
         from haversack.convert.targets.ort.packages import AT_LEAST
 
         return Limits(f"onnxruntime {AT_LEAST}", {"": 21, "ai.onnx.ml": 4}, NUMBERS)
-    # Imported by name, because it is needed for this one target.
-    web = importlib.import_module("haversack.runtimes.engines.browser.unsupported")
+    from haversack.runtimes.engines.browser import unsupported as web
+
     edges = web.INPUT_OUTPUT_TYPES - {"string"}
     return Limits(web.RUNTIME, {"": web.MAX_OPSET, "ai.onnx.ml": 5}, edges, web.MISSING, web.SIZE_OF_SHAPE)
 

@@ -13,7 +13,7 @@ from haversack.convert.hub import attributes, restate
 from haversack.convert.hub.selected_rows import PADDED, bound_rows
 from haversack.convert.report import Moved, Transposed
 from haversack.convert.targets import Options
-from haversack.convert.targets.refusals import unlowered, unsized
+from haversack.convert.targets.refusals import classical, unlowered, unsized
 from haversack.convert.targets.regions import Region
 from haversack.convert.targets.tflite import hybrid, steps
 from haversack.convert.targets.tflite.builder import Builder, Mode, NoInt8Kernel, Result
@@ -59,6 +59,8 @@ def lower(model: ir.Model, options: Options, *, sizes_vary: Vary = "") -> Lowere
         options: What the user asked for.
         sizes_vary: Choose no operator that is right at these sizes alone.
     """
+    if refused := classical("tflite", model):
+        return Lowered(Graph(), blockers=refused)
     LOWERINGS.load()
     model, expansions = expand(model)
     model, blockers = bound_rows(model)
