@@ -15,6 +15,7 @@ fixed when the folder is written is in `folder.py`; what is known only after the
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from haversack.runtimes.errors import EngineError
 
 ENGINE = "onnxruntime-web"
 SINGLE_FILE = ".html"
+LIMITS = "haversack.convert.targets.ort.runtimes"
 MIN_RUNTIME = "Chrome 95, Firefox 102, Safari 16.4"
 """The first with WebAssembly SIMD and threads, and `'wasm-unsafe-eval'` in a Content-Security-Policy; the single file
 also needs DecompressionStream (Chrome 80, Firefox 113, Safari 16.4)."""
@@ -52,7 +54,8 @@ class WebTarget:
         except EngineError as error:
             said, _, remedy = str(error).partition("; ")
             found.append(Blocker(ENGINE, "engine", said, remedy))
-        return [*found, *ORT.preflight(model, recipe, options)]
+        blockers = [*found, *ORT.preflight(model, recipe, options), *_lacking(model)]
+        return list(dict.fromkeys(blockers))
 
     def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
         """Write the folder `path`, or for `*.html` the folder `<stem>.web` beside it, which `complete` packs into one.
@@ -86,6 +89,15 @@ class WebTarget:
             single_file.write(where, written.path)
             return wire.single_part(written.path)
         return wire.parts(where, vendored.PACKAGES[ENGINE])
+
+
+def _lacking(model: ir.Model) -> list[Blocker]:
+    """What onnxruntime-web does not do although native onnxruntime does, where that is known."""
+    if importlib.util.find_spec(LIMITS) is None:
+        return []
+    limits = importlib.import_module(LIMITS)
+    found: list[Blocker] = limits.beyond(model, limits.limits(ENGINE))
+    return found
 
 
 def _folder(path: Path) -> Path:
