@@ -44,6 +44,14 @@ def test_latencies_are_written_with_a_unit_and_perhaps_a_device(text: str, wante
     assert (pytest.approx(value), device) == wanted
 
 
+def test_a_latency_here_says_nothing_of_what_is_only_emulated_here() -> None:
+    made = variant(target="coreml", verification=Verification(True, label="reference-evaluated"))
+    assert judge(made, Budget(max_latency=1.0)) == ()
+    assert fits(made, Budget(max_latency=1.0))
+    (judged,) = judge(made, Budget(max_latency=1.0, device="iphone"))
+    assert (judged.met, judged.measured) == (False, "no latency measured on iphone")
+
+
 @pytest.mark.parametrize("text", ["2", "ms", "-1ms", "0ms", "2m", "2ms@", "nan ms", "inf ms", "", "2 hours", "1e400s"])
 def test_what_is_no_latency_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no latency"):

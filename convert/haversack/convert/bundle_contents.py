@@ -7,6 +7,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from haversack.convert.deployment import Deployment
 from haversack.convert.described import Tensor
 from haversack.convert.measured import Accuracy, Latency, Verification
 from haversack.convert.report import Contents, Part, Variant, decode
@@ -71,6 +72,7 @@ def described(entry: manifest.Variant, measured: VariantMeasurements | None) -> 
         notes=entry.notes,
         min_runtime=entry.min_runtime,
         parts=_parts(facts.get("parts")),
+        deployment=_read(Deployment, facts.get("deployment")),
     )
 
 

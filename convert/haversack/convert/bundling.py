@@ -18,6 +18,7 @@ from haversack.convert.compress.recipes import Recipe
 from haversack.convert.measured import Accuracy
 from haversack.convert.packed import Made
 from haversack.convert.report import Skipped, Variant, encode
+from haversack.convert.sources.classifiers import class_names
 from haversack.convert.verify.contract import FLOAT16, FLOAT32, RELATIVE_FLOOR
 from haversack.convert.verify.edges import Edge, Edges, model_specs, output_scale
 from haversack.convert.verify.execute import Samples
@@ -95,7 +96,7 @@ def bundle(
             code_commit=given.get("code_commit"),
             hyperparameters=given.get("hyperparameters") or {},
         ),
-        labels=None if samples is None else samples.classes,
+        labels=class_labels(work, samples),
         preprocess=work.preprocess,
         measurements=Measurements(
             date=_date(),
@@ -137,6 +138,11 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts
         min_runtime=variant.min_runtime,
         notes=(*variant.notes, *proof.notes),
     )
+
+
+def class_labels(work: Work, samples: Samples | None) -> tuple[str, ...] | None:
+    """Name of each class: the data's folders, or what a classifier's own output names."""
+    return (None if samples is None else samples.classes) or class_names(work.source.restated)
 
 
 def golden_vectors(edges: Edges, samples: Samples) -> Golden:
@@ -260,6 +266,7 @@ def _measured(variant: Variant) -> VariantMeasurements:
             # Readers take `accuracy` for a share of right answers; what is another metric has another name.
             "accuracy" if plain else "metric": encode(measured),
             "verification": encode(variant.verification),
+            "deployment": encode(variant.deployment),
         },
     )
 

@@ -103,9 +103,9 @@ class Accuracy:
         p_value: Exact two-sided McNemar test: how often chance alone gives so uneven a `gained` and `lost`; None
             likewise.
         interval: How the bounds were found.
-        allowed: The drop that the verdict is about.
+        allowed: The drop that the verdict is about; None where nobody named one, of a metric with its own unit.
         verdict: `proven within 1 point`; or `measured within 1 point, cannot tell, 2,100 more samples needed`; or
-            `worse`.
+            `worse`; empty where no drop is allowed or forbidden.
         more_samples: So many more are needed, at these rates, before the bound is within too; None where it is, where
             the measured drop is not, or where no number would do.
     """
@@ -125,7 +125,7 @@ class Accuracy:
     lost: int | None = None
     p_value: float | None = None
     interval: str = ""
-    allowed: float = 1.0
+    allowed: float | None = 1.0
     verdict: str = ""
     more_samples: int | None = None
 

@@ -74,7 +74,7 @@ def convert(
     """Convert one model to one artifact, and execute it against its source before it is published.
 
     Args:
-        model: An `.onnx`, `.tflite`, `.keras` or `.h5` file, or a SavedModel folder.
+        model: An `.onnx`, `.tflite`, `.keras`, `.h5` or `.skops` file, or a SavedModel folder.
         to: `tflite`, `coreml`, `onnx` or `web`; None: what `output`'s suffix says.
         compress: A recipe, one of `compress.recipes.RECIPES`: `fp32`, `fp16`, `int8`, `int8-weights`, `palette4`, …
         calibration: DATA for `int8`: what the activations' ranges are taken from. int4 weights, palettes and pruning
@@ -300,6 +300,7 @@ def describe(target: Target, recipe: Recipe, written: Written, compressed: Compr
         min_runtime=written.min_runtime,
         transposes=written.transposes,
         moved=written.moved,
+        deployment=written.deployment,
     )
 
 
@@ -341,14 +342,14 @@ def verified(
         if companion.suffix in ENGINES:
             # The same graph in another format, whose layers nothing can look into: held to the contract end to end.
             judge(dataclasses.replace(subject, path=companion, layers=()), reference, outputs)
-    notes = (*variant.notes, *reference.notes)
+    notes = (*variant.notes, *reference.notes, *work.source.notes)
     measured = dataclasses.replace(variant, verification=judged.verification, accuracy=judged.accuracy, notes=notes)
     return Made(measured, written, lambda: judged.edges)
 
 
 def completed(work: Work, target: Completes, recipe: Recipe, made: Made, samples: Samples | None) -> Made:
     """Have a target put what was found out into its artifact, and measure the artifact as it is now."""
-    from haversack.convert.bundling import artifact_golden, fitted, tolerance
+    from haversack.convert.bundling import artifact_golden, class_labels, fitted, tolerance
 
     golden = [] if samples is None else artifact_golden(made.edges, samples)
     inputs = tuple(edge.spec for edge in made.edges.inputs)
@@ -361,7 +362,7 @@ def completed(work: Work, target: Completes, recipe: Recipe, made: Made, samples
         verification=made.variant.verification,
         golden=golden,
         tolerance=tolerance(made, recipe.family, golden),
-        labels=None if samples is None else samples.classes,
+        labels=class_labels(work, samples),
         preprocess=fitted(work.preprocess, inputs),
     )
     parts = target.complete(made.written, proof)

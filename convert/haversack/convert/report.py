@@ -22,6 +22,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from haversack.convert.deployment import Deployment
 from haversack.convert.described import Model, Package, Tensor
 from haversack.convert.errors import Blocker
 from haversack.convert.measured import Accuracy, Latency, Verification
@@ -30,11 +31,12 @@ from haversack.convert.report_browser import InBrowser
 
 @dataclass(frozen=True)
 class Preflight:
-    """Whether a target can hold a model, and every reason why not."""
+    """Whether a target can hold a model, and every reason why not; what follows for devices where it can."""
 
     target: str
     compression: str
     blockers: tuple[Blocker, ...]
+    deployment: Deployment | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Variant:
         moved: Inputs and outputs in another order than the model's.
         parts: What a browser fetches on its first visit (`web`); empty of other targets, whose engine is not in the
             artifact.
+        deployment: How it gets onto devices (ONNX Runtime).
     """
 
     target: str
@@ -143,6 +146,7 @@ class Variant:
     min_runtime: str | None = None
     transposes: tuple[Transposed, ...] = ()
     moved: tuple[Moved, ...] = ()
+    deployment: Deployment | None = None
     brotli_bytes: int | None = None
     parts: tuple[Part, ...] = ()
 
@@ -263,7 +267,7 @@ class Pack:
         within: For each variant, by `target/compression`, whether it fits the budget; empty without a budget.
         budgets: For each variant likewise, how it stands against each limit of the budget.
         over: One sentence for each target of which no variant fits the budget.
-        notes: What the user should know of the data, one sentence each.
+        notes: What the user should know of the data and the budget, one sentence each.
         advice: What more data or options would give, one sentence each.
         best: By target, the variant within the budget that is best at the objective.
         front: By target, the variants that no other of it beats in everything measured.

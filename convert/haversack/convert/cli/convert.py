@@ -111,5 +111,6 @@ def _print(made: Conversion) -> None:
         rows.append(("accuracy", f"{show.accuracy(variant.accuracy)}, {show.difference(variant.accuracy)}"))
     rows += [(moved.kind, show.moved(moved)) for moved in variant.moved]
     rows += show.transpose_rows(variant.transposes)
+    rows += show.deployment_rows(variant.deployment, short=True)
     rows += [("note", note) for note in variant.notes]
     show.lines(rows)

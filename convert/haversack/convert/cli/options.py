@@ -11,7 +11,7 @@ from haversack.convert.names import size_of
 from haversack.convert.worker_client import Limits
 
 Model = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="An .onnx, .tflite, .keras or .h5 file, or a SavedModel folder.")
+    Path, typer.Argument(metavar="MODEL", help="An .onnx, .tflite, .keras, .h5 or .skops file, or a SavedModel folder.")
 ]
 Compress = Annotated[
     str,

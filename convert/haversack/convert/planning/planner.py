@@ -37,7 +37,7 @@ TARGETS: dict[str, tuple[str, ...]] = {"size": ("tflite", "onnx"), "wire": ("tfl
 """The targets that each family's plans are made for."""
 
 EXECUTED = 2000
-"""Samples, evenly spread, that each plan is executed on where a point estimate judges; artifacts are executed on all."""
+"""Samples, evenly spread, that each plan is executed on where a point estimate judges; artifacts see all of them."""
 
 
 @dataclass

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from haversack.convert.budget import Budget
+from haversack.convert.compress.methods import DEFAULT
 from haversack.convert.compress.mixed import Observed, apply_plan
 from haversack.convert.compress.plan import LayerPlan, Plan
 from haversack.convert.hub.evaluate import Evaluator
@@ -193,7 +194,9 @@ def _planned(family: Family, chosen: dict[str, LayerPlan], sensitivity: Sensitiv
     bits = 8 * sum(_room(sensitivity, family, name, layer) for name, layer in chosen.items()) / max(parameters, 1)
     name = f"{family.name}{bits:.2f}"
     default = LayerPlan("int8") if family.layers else LayerPlan("float16")
-    return Plan(name, model, family.arithmetic, methods=(), default=default, layers=chosen)
+    return Plan(
+        name, model, family.arithmetic, methods=DEFAULT if family.layers else (), default=default, layers=chosen
+    )
 
 
 def _room(sensitivity: Sensitivity, family: Family, name: str, plan: LayerPlan) -> float:

@@ -17,6 +17,7 @@ from haversack.runtimes.engines import Array, TensorSpec
 from haversack.runtimes.manifest import Tolerance
 
 if TYPE_CHECKING:
+    from haversack.convert.deployment import Deployment
     from haversack.convert.image_inputs import Image
     from haversack.convert.resizing import Resizing
     from haversack.runtimes.preprocess import Preprocess
@@ -101,6 +102,7 @@ class Written:
         moved: Inputs and outputs whose axes stand in another order than the model's.
         inside: The model file in an artifact that is more than a model (`web`): what engines open and layers are
             looked for in; None where the artifact is the model.
+        deployment: How it gets onto devices (ONNX Runtime).
     """
 
     path: Path
@@ -110,6 +112,7 @@ class Written:
     min_runtime: str | None = None
     transposes: tuple[Transposed, ...] = ()
     moved: tuple[Moved, ...] = ()
+    deployment: Deployment | None = None
     inside: Path | None = None
 
     @property

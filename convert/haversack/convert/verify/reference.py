@@ -94,7 +94,7 @@ def refer(path: Path, source: Source, model: ir.Model, samples: Samples, progres
     nothing = mute(model, read, len(samples))
     try:
         large = weight_bytes(model) > LARGE_BYTES
-        run, by = open_original(path, source.format, inputs, outputs, large=large)
+        run, by = open_original(path, source.format, inputs, outputs, large=large, restated=source.restated)
     except EngineError as error:
         note = f"its own runtime cannot open the source, so the model as read is the reference: {error}"
         return Reference(samples, read, "the model as read", scores, (note, *labels), nothing)

@@ -85,7 +85,8 @@ def round_weights(
         return Prepared(model)
     # Without a rounder biases stay: `after` corrects them, once it is known what activations add.
     choice = Choice(rounder, fitted="fitted-scales" in methods, bias=rounder is not None)
-    made = reconstruct(model, wanted, choice, batches, progress)
+    seen = batches if rounder is not None or choice.fitted else ()
+    made = reconstruct(model, wanted, choice, seen, progress)
     nodes = {str(node.name): node for node in made.model.graph}
     integers = {}
     for name, grid in made.grids.items():

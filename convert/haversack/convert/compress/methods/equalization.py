@@ -137,7 +137,7 @@ def _sizes(layer: Layer) -> Array:
     """The largest weight between an input and an output channel, [outputs, inputs of an output]."""
     array = constant(layer.node.inputs[1])
     assert array is not None
-    size = np.abs(array.astype(np.float64)).max(axis=tuple(range(2, array.ndim)))
+    size: Array = np.abs(array.astype(np.float64)).max(axis=tuple(range(2, array.ndim)))
     return size if _rows_are_outputs(layer) else size.T
 
 

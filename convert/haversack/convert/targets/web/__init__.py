@@ -15,7 +15,6 @@ fixed when the folder is written is in `folder.py`; what is known only after the
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +25,13 @@ from haversack.convert.errors import Blocker, UnsupportedError
 from haversack.convert.report import Part
 from haversack.convert.targets import Options, Proof, Written
 from haversack.convert.targets.ort import TARGET as ORT
+from haversack.convert.targets.ort.runtimes import Runtime
 from haversack.convert.targets.web import folder, single_file, wire
 from haversack.runtimes.engines.browser import vendored
 from haversack.runtimes.errors import EngineError
 
-ENGINE = "onnxruntime-web"
+ENGINE: Runtime = "onnxruntime-web"
 SINGLE_FILE = ".html"
-LIMITS = "haversack.convert.targets.ort.runtimes"
 MIN_RUNTIME = "Chrome 95, Firefox 102, Safari 16.4"
 """The first with WebAssembly SIMD and threads, and `'wasm-unsafe-eval'` in a Content-Security-Policy; the single file
 also needs DecompressionStream (Chrome 80, Firefox 113, Safari 16.4)."""
@@ -54,8 +53,7 @@ class WebTarget:
         except EngineError as error:
             said, _, remedy = str(error).partition("; ")
             found.append(Blocker(ENGINE, "engine", said, remedy))
-        blockers = [*found, *ORT.preflight(model, recipe, options), *_lacking(model)]
-        return list(dict.fromkeys(blockers))
+        return [*found, *ORT.preflight(model, recipe, options, runtime=ENGINE)]
 
     def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
         """Write the folder `path`, or for `*.html` the folder `<stem>.web` beside it, which `complete` packs into one.
@@ -72,14 +70,16 @@ class WebTarget:
         where.mkdir()
         try:
             file = where / folder.MODEL
-            written = ORT.write(model, recipe, file, dataclasses.replace(options, ort_format=False))
+            written = ORT.write(model, recipe, file, dataclasses.replace(options, ort_format=False), ENGINE)
             folder.add_engine(where, engine, vendored.PACKAGES[ENGINE])
             if path.suffix == SINGLE_FILE:
                 path.touch()  # `complete` fills it
         except BaseException:
             shutil.rmtree(where, ignore_errors=True)
             raise
-        return dataclasses.replace(written, path=path, companions=(), inside=file, min_runtime=MIN_RUNTIME)
+        return dataclasses.replace(
+            written, path=path, companions=(), inside=file, min_runtime=MIN_RUNTIME, deployment=None
+        )
 
     def complete(self, written: Written, proof: Proof) -> tuple[Part, ...]:
         """Add the page and what is known of the model; give the sizes of what a browser fetches."""
@@ -89,15 +89,6 @@ class WebTarget:
             single_file.write(where, written.path)
             return wire.single_part(written.path)
         return wire.parts(where, vendored.PACKAGES[ENGINE])
-
-
-def _lacking(model: ir.Model) -> list[Blocker]:
-    """What onnxruntime-web does not do although native onnxruntime does, where that is known."""
-    if importlib.util.find_spec(LIMITS) is None:
-        return []
-    limits = importlib.import_module(LIMITS)
-    found: list[Blocker] = limits.beyond(model, limits.limits(ENGINE))
-    return found
 
 
 def _folder(path: Path) -> Path:
