@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gzip
 import re
 import sys
 import tempfile
@@ -33,6 +32,7 @@ from haversack.convert.data import Dataset, open_data
 from haversack.convert.measured import Accuracy
 from haversack.convert.verify.accuracy import accuracy
 from haversack.convert.verify.compare import changed
+from haversack.convert.wire import brotli_size, gzip_size
 from haversack.runtimes.bundle import open_bundle
 from haversack.runtimes.engines import Array, Engine, open_engine
 from haversack.runtimes.preprocess import Preprocess
@@ -74,6 +74,7 @@ class Row:
     name: str
     bytes: int
     gzip_bytes: int
+    brotli_bytes: int
     accuracy: Accuracy
     changed: int
     transposes: int | None
@@ -123,7 +124,8 @@ def run(case: Case, folder: Path) -> list[Row]:
         Row(
             name=name,
             bytes=_size(artifacts[name]),
-            gzip_bytes=_gzip_size(artifacts[name]),
+            gzip_bytes=gzip_size(artifacts[name]) or 0,
+            brotli_bytes=brotli_size(artifacts[name]) or 0,
             accuracy=accuracy(scores[name], source, labels),
             changed=changed(source, scores[name]),
             transposes=transposes(artifacts[name]) if artifacts[name].suffix == ".tflite" else None,
@@ -148,17 +150,17 @@ def table(case: Case, rows: list[Row]) -> str:
     lines = [
         f"**{case.name}**, {rows[0].accuracy.samples:,} evaluation samples",
         "",
-        "| artifact | bytes | gzip | accuracy, % | difference, points (95 %) | changed | TRANSPOSE ops "
-        "| latency, × (5–95 %) | p50 / p95 / p99, µs |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| artifact | bytes | gzip | brotli | accuracy, % | difference, points (95 %) | verdict | changed "
+        "| TRANSPOSE ops | latency, × (5–95 %) | p50 / p95 / p99, µs |",
+        "|---|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|",
     ]
     for row in rows:
         score = row.accuracy
         time = row.latency
         lines.append(
-            f"| {row.name} | {row.bytes:,} | {row.gzip_bytes:,} | {100 * score.value:.2f} "
+            f"| {row.name} | {row.bytes:,} | {row.gzip_bytes:,} | {row.brotli_bytes:,} | {100 * score.value:.2f} "
             f"| {100 * score.difference:+.2f} ({100 * score.difference_low:+.2f} … {100 * score.difference_high:+.2f}) "
-            f"| {row.changed} | {'–' if row.transposes is None else row.transposes} "
+            f"| {score.verdict} | {row.changed} | {'–' if row.transposes is None else row.transposes} "
             + (
                 f"| {time.ratio:.2f} ({time.spread[0]:.2f}–{time.spread[1]:.2f}) "
                 f"| {time.p50:.0f} / {time.p95:.0f} / {time.p99:.0f} |"
@@ -208,10 +210,6 @@ def _files(path: Path) -> list[Path]:
 
 def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in _files(path))
-
-
-def _gzip_size(path: Path) -> int:
-    return len(gzip.compress(b"".join(file.read_bytes() for file in _files(path)), 9, mtime=0))
 
 
 def transposes(path: Path) -> int:

@@ -15,12 +15,15 @@ from haversack.runtimes.engines import Array
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-def tflite_converter(model: Path, calibration: Iterable[Mapping[str, Array]] | None = None) -> bytes:
+def tflite_converter(
+    model: Path, calibration: Iterable[Mapping[str, Array]] | None = None, *, per_channel: bool = True
+) -> bytes:
     """TensorFlow's own converter: float32, or full-integer int8 inside with float32 at the edges.
 
     Args:
         model: A SavedModel folder or a `.h5`/`.keras` file that Keras 3 loads.
-        calibration: Batches of one; given, the file is quantized (per-channel weights, the tool's default).
+        calibration: Batches of one; given, the file is quantized.
+        per_channel: One scale a channel (the tool's default), or one a tensor.
     """
     import tensorflow as tf
 
@@ -34,8 +37,38 @@ def tflite_converter(model: Path, calibration: Iterable[Mapping[str, Array]] | N
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: iter(samples)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter._experimental_disable_per_channel = not per_channel
     written: bytes = converter.convert()
     return written
+
+
+def strip_tflite(content: bytes) -> bytes:
+    """The same file without the names of its tensors, and without metadata: the smallest that it can be sent as."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model.description, model.metadata, model.metadataBuffer = None, None, None
+    for graph in model.subgraphs:
+        kept = {int(index) for index in (*graph.inputs, *graph.outputs)}
+        for index, tensor in enumerate(graph.tensors):
+            if index not in kept:
+                tensor.name = None
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def strip_onnx(content: bytes) -> bytes:
+    """The same model with short names and without documentation and shapes of intermediate values."""
+    import onnx
+
+    from haversack.convert.targets.ort import shrink
+
+    proto = onnx.ModelProto.FromString(content)
+    shrink.shorten_names(proto)
+    shrink.strip(proto)
+    return proto.SerializeToString()
 
 
 def onnxruntime_quantizer(model: Path, calibration: Iterable[Mapping[str, Array]]) -> bytes:

@@ -182,7 +182,8 @@ def test_metrics_are_named_and_judged(model: Path, data: Path) -> None:
 
 @pytest.mark.slow
 def test_budgets_are_judged_one_by_one(model: Path, data: Path) -> None:
-    done = pack(model, data, "--to", "tflite", "--max-wire", "20KB", "--max-latency", "5s", "--max-drop", "100",
+    some = ["--recipes", "fp32,int8"]  # named, so that no plan is searched for
+    done = pack(model, data, "--to", "tflite", *some, "--max-wire", "20KB", "--max-latency", "5s", "--max-drop", "100",
                 "--confident", "--json")  # fmt: skip
     assert done.code == 0, done.err
     made = json.loads(done.out)
@@ -195,7 +196,7 @@ def test_budgets_are_judged_one_by_one(model: Path, data: Path) -> None:
     assert emulated.code == 0, emulated.err
     (told,) = json.loads(emulated.out)["notes"]
     assert told.startswith("--max-latency is about this machine, where coreml is only emulated")
-    over = pack(model, data, "--to", "tflite", "--max-latency", "1us", "--max-wire", "1KB", "--force")
+    over = pack(model, data, "--to", "tflite", *some, "--max-latency", "1us", "--max-wire", "1KB", "--force")
     assert over.code == 1
     assert "no variant fits 1,000 bytes with brotli and 1 µs on this machine; measured: fp32 " in over.err
     assert "outside the budget: 1,000 bytes with brotli allowed, measured " in over.out

@@ -71,8 +71,8 @@ def described(entry: manifest.Variant, measured: VariantMeasurements | None) -> 
         latency=timed,
         notes=entry.notes,
         min_runtime=entry.min_runtime,
-        parts=_parts(facts.get("parts")),
         deployment=_read(Deployment, facts.get("deployment")),
+        parts=_parts(facts.get("parts")),
     )
 
 

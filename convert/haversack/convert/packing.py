@@ -17,6 +17,7 @@ from haversack.convert.bundling import bundle
 from haversack.convert.compress.plan import Plan
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
 from haversack.convert.data.overlap import apart
+from haversack.convert.engine_sizes import engine_sizes
 from haversack.convert.errors import UnsupportedError, UsageError, VerificationError
 from haversack.convert.flexible import Size
 from haversack.convert.measured import Accuracy
@@ -160,7 +161,7 @@ def pack(
     targets = [open_target(name) for name in to]
     wanted = tuple(recipes) if recipes is not None else WITH_CALIBRATION if calibration else WITHOUT_CALIBRATION
     chosen = [checked_recipe(name, ranges, weights, calibrated=calibration is not None) for name in wanted]
-    given = None if plan is None else plan if isinstance(plan, Plan) else Plan.read(Path(plan))
+    given = None if plan is None else Plan.open(plan)
     planner: Planner | None = None
     searching = given is None and recipes is None and calibration is not None and verify
     searching = searching and (bool(budget) or objective is not None)
@@ -180,7 +181,12 @@ def pack(
     io = io_options(io_layout, io_dtype, deployment_target)
     every = [(recipe, tuple(target.name for target in targets)) for recipe in chosen]
     if given is not None:
-        every.append((Recipe.of(checked_plan(given, work)), tuple(target.name for target in targets)))
+        every.append(
+            (
+                Recipe.of(checked_plan(given, work, calibrated=calibration is not None)),
+                tuple(target.name for target in targets),
+            )
+        )
     with private_folder(beside=path) as private:
         with stages.timed("making and verifying recipes"):
             made, skipped = _variants(work, targets, every, io, samples, private, part(say, 0.1, 0.3))
@@ -243,6 +249,7 @@ def pack(
         front=choice.fronts(variants),
         tried=tried,
         relaxing=choice.relaxing(variants, budget, tried),
+        engines=engine_sizes([target.name for target in targets]),
         stages={name: round(seconds, 2) for name, seconds in stages.seconds.items()},
         notes=_notes(shared, variants, budget),
         advice=_advice(calibration, evaluation, samples),

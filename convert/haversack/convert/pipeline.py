@@ -64,6 +64,7 @@ def convert(
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
     methods: Sequence[str] | None = None,
+    plan: str | Path | Plan | None = None,
     verify: bool = True,
     inputs: Data | None = None,
     metric: str | None = None,
@@ -93,6 +94,7 @@ def convert(
         ranges: How int8 chooses an activation's range.
         weights: One scale a channel, one a tensor, or what measures better.
         methods: What int8 does beyond rounding to the nearest: names of `compress.methods`; None: the default ones.
+        plan: Says the precision of each layer, in the place of `compress`: a `Plan`, its JSON, or a file.
         verify: Execute the artifact and compare; otherwise the result says `verified: false`.
         inputs: DATA to verify on; by default the calibration data, without it seeded made-up inputs.
         metric: What of those inputs accuracy means, by default `top1`; see `verify.metrics`.
@@ -119,13 +121,22 @@ def convert(
             calibration=calibration, preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype,
             deployment_target=deployment_target, dims=dict(dims or {}),
             image_inputs=list(image_inputs), states=dict(states or {}), ranges=ranges, weights=weights,
-            methods=None if methods is None else list(methods), verify=verify, inputs=inputs, metric=metric,
+            methods=None if methods is None else list(methods), plan=plan, verify=verify, inputs=inputs, metric=metric,
         )  # fmt: skip
     say = progress or silent
     check_output(path, force=force)
     if path.exists() and path.resolve() == source_path.resolve():
         raise UsageError(f"the output is the model itself: {path}")
-    recipe = checked_recipe(compress, ranges, weights, calibrated=calibration is not None, methods=methods)
+    given = None if plan is None else Plan.open(plan)
+    if given is not None and compress != "fp32":
+        raise UsageError(
+            f"--plan says how each layer is held, and so does --compress {compress}: leave one of them out"
+        )
+    recipe = (
+        checked_recipe(compress, ranges, weights, calibrated=calibration is not None, methods=methods)
+        if given is None
+        else Recipe.of(given)
+    )
     options = Options(io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target)
 
     say(0.0, f"reading {source_path.name}")
@@ -146,12 +157,14 @@ def convert(
     target = open_target(target_name)
     check_recipe(target, recipe.family, work, options)
     calibrating = work.open(calibration)
+    if given is not None:
+        checked_plan(given, work, calibrated=calibrating is not None)
     samples = work.samples(inputs if inputs is not None else calibration) if verify else None
 
     if recipe.family in INTEGER:  # What cannot be lowered is said before the calibration, not after it.
         say(0.15, f"asking {target.name}")
         refuse_blockers(target, work.sized, "fp32", dataclasses.replace(options, io_dtype="float32"))
-    say(0.2, f"compressing to {compress}" if compress != "fp32" else "preparing")
+    say(0.2, f"compressing to {recipe.name}" if recipe.name != "fp32" else "preparing")
     work.calibration = calibrating
     compressed = work.compressed(recipe, static=target.name in STATIC_TARGETS, progress=part(say, 0.2, 0.4))
 
@@ -185,13 +198,15 @@ def checked_recipe(
             "int8-weights needs none"
         )
     if name == "int16":
-        return Recipe.of(Plan("int16", arithmetic="int16", ranges=ranges))
+        return Recipe.of(
+            Plan("int16", arithmetic="int16", ranges=ranges, methods=checked(methods, calibrated=calibrated))
+        )
     if methods is not None and name != "int8":
         raise UsageError(f"--methods is for int8; {name} rounds as well as it can by itself, leave it out")
     return Recipe(name, ranges, weights, methods=None if methods is None else checked(methods, calibrated=calibrated))
 
 
-def checked_plan(plan: Plan, work: Work) -> Plan:
+def checked_plan(plan: Plan, work: Work, *, calibrated: bool) -> Plan:
     """The plan, held against the model that it is for.
 
     Raises:
@@ -202,7 +217,7 @@ def checked_plan(plan: Plan, work: Work) -> Plan:
             f"the plan {plan.name} was made for another model ({plan.model[:12]}…, this one is "
             f'{work.source.sha256[:12]}…); clear its "model" to use it all the same'
         )
-    if plan.arithmetic in INTEGER and work.calibration is None:
+    if plan.arithmetic in INTEGER and not calibrated:
         raise UsageError(f"the plan {plan.name} computes in {plan.arithmetic}: give --calibration DATA")
     return plan
 
@@ -336,7 +351,9 @@ def verified(
             raise
         from haversack.convert.verify.float16 import repair
 
-        written, judged = repair(target, subject, reference, outputs, failure, part(progress, 0.6, 1.0))
+        written, judged, work.float32_nodes = repair(
+            target, subject, reference, outputs, failure, part(progress, 0.6, 1.0), work.float32_nodes
+        )
         variant = describe(target, recipe, written, work.compressed(recipe, static=static))
     for companion in written.companions:
         if companion.suffix in ENGINES:

@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from haversack.convert.deployment import Deployment
 from haversack.convert.described import Model, Package, Tensor
+from haversack.convert.engine_sizes import EngineSize
 from haversack.convert.errors import Blocker
 from haversack.convert.measured import Accuracy, Latency, Verification
 from haversack.convert.report_browser import InBrowser
@@ -127,9 +128,9 @@ class Variant:
         min_runtime: The lowest version of the target's runtime that runs it, where known.
         transposes: What is left of them (TFLite), and why.
         moved: Inputs and outputs in another order than the model's.
+        deployment: How it gets onto devices (ONNX Runtime).
         parts: What a browser fetches on its first visit (`web`); empty of other targets, whose engine is not in the
             artifact.
-        deployment: How it gets onto devices (ONNX Runtime).
     """
 
     target: str
@@ -274,6 +275,7 @@ class Pack:
         tried: What the search executed.
         relaxing: What it would take, or buy, to relax one part of the budget, one sentence each.
         stages: Seconds, by stage.
+        engines: By target, what its engine adds to an app.
     """
 
     model: Model
@@ -292,6 +294,7 @@ class Pack:
     tried: tuple[Tried, ...] = ()
     relaxing: tuple[str, ...] = ()
     stages: dict[str, float] = dataclasses.field(default_factory=dict)
+    engines: dict[str, EngineSize] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

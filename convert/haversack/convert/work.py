@@ -53,6 +53,7 @@ class Work:
         sizes: Sizes of the symbolic dimensions: the default ones, and others that the model takes.
         flexible: Dimensions for which several sizes were asked.
         measure: What of artifacts is measured beside the source.
+        float32_nodes: Layers that needed float32 in the last float16 artifact of this model.
         images: Inputs that an artifact takes as images: made-up ones are of whole pixels.
     """
 
@@ -65,6 +66,7 @@ class Work:
     flexible: Mapping[str, Flexible] = field(default_factory=dict)
     images: Mapping[str, Image] = field(default_factory=dict)
     measure: Measure = field(default_factory=Measure)
+    float32_nodes: frozenset[str] = frozenset()
     _sized: ir.Model | None = None
     _compressed: dict[tuple[str, bool], Compressed] = field(default_factory=dict)
     _outputs: dict[str, dict[str, Array]] = field(default_factory=dict)

@@ -100,6 +100,10 @@ Metric = Annotated[
 SingleFile = Annotated[
     bool, typer.Option("--single-file", help="Web: one .html that holds everything and also works from file://.")
 ]
+Plan = Annotated[
+    Path | None,
+    typer.Option("--plan", metavar="JSON", help="The precision of each layer, as pack writes it; edit it as you like."),
+]
 NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Do not execute the result; it is then marked verified: false.")
 ]

@@ -61,9 +61,7 @@ def command(
             help="What to be best at within the budget: size (on disk), wire (a download) or latency.",
         ),
     ] = None,
-    plan: Annotated[
-        Path | None, typer.Option("--plan", metavar="JSON", help="Follow this plan instead of searching for one.")
-    ] = None,
+    plan: options.Plan = None,
     cache: Annotated[
         Path | None,
         typer.Option("--cache", metavar="DIR", help="Keeps what the search measured; default: the user's cache."),
@@ -166,9 +164,12 @@ def command(
 
 
 def _print(made: Pack) -> None:
-    show.variants(made.variants)
+    show.variants(made.variants, [_mark(made, variant) for variant in made.variants])
     print()
     rows = []
+    for target, name in made.best.items() if made.budgets or made.tried else ():
+        variant = next(v for v in made.variants if (v.target, v.compression) == (target, name))
+        rows.append((f"best for {target}", _told(made, variant)))
     if made.path:
         rows.append(("bundle", f"{made.path}, {made.bytes:,} bytes, {len(made.variants)} variants"))
     if made.source_accuracy is not None:
@@ -182,11 +183,39 @@ def _print(made: Pack) -> None:
     told += [(text, v) for v in made.variants for text in _budget(made, v)]
     told += [(note, v) for v in made.variants for note in (*v.notes, *v.verification.notes)]
     rows += [(_names(made.variants, [v for text, v in told if text == each]), each) for each in dict(told)]
+    rows += [("relaxing", sentence) for sentence in made.relaxing]
+    if made.tried:
+        tried = ", ".join(f"{each.name} {each.drop:+.2f}" for each in made.tried if not each.made)
+        count = f"{len(made.tried)} plans executed on {made.tried[0].samples:,} samples"
+        rows.append(("searched", f"{count}; not made: {tried} points lost" if tried else count))
+        rows.append(("time", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in made.stages.items())))
     rows += [("not made", f"{skip.target} {skip.compression}: {skip.reason}") for skip in made.skipped]
     rows += [("note", note) for note in made.notes]
     rows += [("for more", advice) for advice in made.advice]
     if rows:
         show.lines(rows)
+
+
+def _mark(made: Pack, variant: Variant) -> str:
+    """`best` at the objective within the budget, `front` where nothing else of the target beats it."""
+    if not (made.budgets or made.tried):
+        return ""
+    if made.best.get(variant.target) == variant.compression:
+        return "best"
+    return "front" if variant.compression in made.front.get(variant.target, ()) else ""
+
+
+def _told(made: Pack, variant: Variant) -> str:
+    """A variant in a line: what it takes, with its engine, and what is lost."""
+    told = [variant.compression, f"{variant.bytes:,} bytes"]
+    if variant.brotli_bytes is not None:
+        told.append(f"{variant.brotli_bytes:,} with brotli")
+    engine = made.engines.get(variant.target)
+    if engine is not None and engine.bytes:
+        told.append(f"{variant.bytes + engine.bytes:,} with {engine.engine} ({engine.what})")
+    if variant.accuracy is not None:
+        told.append(show.difference(variant.accuracy))
+    return ", ".join(told)
 
 
 def _budget(made: Pack, variant: Variant) -> list[str]:

@@ -73,8 +73,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
     Console(width=max(width, content), highlight=False, markup=False).print(shown)
 
 
-def variants(made: Sequence[Variant]) -> None:
-    """Print the comparison of variants: size, accuracy, agreement, latency, verified."""
+def variants(made: Sequence[Variant], marks: Sequence[str] = ()) -> None:
+    """Print the comparison of variants: size, accuracy, agreement, latency, verified.
+
+    Args:
+        made: One row each.
+        marks: What to say of each in front; empty where nothing is.
+    """
     header = (
         "target",
         "compression",
@@ -86,7 +91,12 @@ def variants(made: Sequence[Variant]) -> None:
         "p50/p95/p99 here",
         "verified",
     )
-    table(header, [variant_row(variant) for variant in made], right=(2, 3, 4))
+    rows = [variant_row(variant) for variant in made]
+    if any(marks):
+        rows = [(mark, *row) for mark, row in zip(marks, rows, strict=True)]
+        table(("", *header), rows, right=(3, 4, 5))
+    else:
+        table(header, rows, right=(2, 3, 4))
 
 
 def variant_row(variant: Variant) -> tuple[str, ...]:
@@ -167,26 +177,6 @@ def transpose_rows(left: Sequence[Transposed]) -> list[tuple[str, str]]:
     return rows
 
 
-def part_rows(parts: Sequence[Part]) -> list[tuple[str, str]]:
-    """What a browser fetches on its first visit: the model, the engine beside it, the page, and all of it."""
-    if not parts:
-        return []
-    whole = Part(
-        "first visit",
-        sum(part.bytes for part in parts),
-        sum(part.gzip_bytes for part in parts),
-        None if any(part.brotli_bytes is None for part in parts) else sum(part.brotli_bytes or 0 for part in parts),
-    )
-    return [
-        (
-            part.name,
-            f"{part.bytes:,} bytes, {part.gzip_bytes:,} with gzip"
-            + ("" if part.brotli_bytes is None else f", {part.brotli_bytes:,} with brotli"),
-        )
-        for part in ((*parts, whole) if len(parts) > 1 else (whole,))
-    ]
-
-
 def deployment_rows(found: Deployment | None, *, short: bool = False) -> list[tuple[str, str]]:
     """How an ONNX Runtime artifact gets onto devices; `--json` has every node that a provider leaves.
 
@@ -225,6 +215,26 @@ def deployment_rows(found: Deployment | None, *, short: bool = False) -> list[tu
         if not short:
             rows.append(("", build.known))
     return rows
+
+
+def part_rows(parts: Sequence[Part]) -> list[tuple[str, str]]:
+    """What a browser fetches on its first visit: the model, the engine beside it, the page, and all of it."""
+    if not parts:
+        return []
+    whole = Part(
+        "first visit",
+        sum(part.bytes for part in parts),
+        sum(part.gzip_bytes for part in parts),
+        None if any(part.brotli_bytes is None for part in parts) else sum(part.brotli_bytes or 0 for part in parts),
+    )
+    return [
+        (
+            part.name,
+            f"{part.bytes:,} bytes, {part.gzip_bytes:,} with gzip"
+            + ("" if part.brotli_bytes is None else f", {part.brotli_bytes:,} with brotli"),
+        )
+        for part in ((*parts, whole) if len(parts) > 1 else (whole,))
+    ]
 
 
 def verified(proof: Verification) -> str:

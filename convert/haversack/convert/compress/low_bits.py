@@ -36,7 +36,7 @@ def rounded(
     Raises:
         UsageError: There are NaN or infinite weights.
     """
-    along = axis if plan.granularity == "per-channel" else None
+    along = None if axis is None or plan.granularity != "per-channel" else axis % array.ndim
     if not np.isfinite(array).all():
         raise UsageError(f"{name}: NaN or infinite weights cannot be quantized; repair the model's training")
     scale = steps(name, array, plan, along, importance)

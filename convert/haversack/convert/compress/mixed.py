@@ -4,7 +4,7 @@ Under integer arithmetic the hub form is int8's (`compress/__init__.py`), in whi
 
 - a layer's integers may be coarser than int8 has room for, or int4: `w_quantized` (INT4) → DequantizeLinear;
 - a layer that the plan keeps in floats reads dequantized values, and its weights are held as the recipe of that name
-  holds them.
+  holds them; an operator without weights that it keeps in floats (a concat) reads each input at the input's own scale.
 
 Under float arithmetic every layer's weights are held in their own form of `forms.py`.
 """
@@ -25,13 +25,13 @@ from haversack.convert.compress.editing import Editor
 from haversack.convert.compress.float16 import store_float16
 from haversack.convert.compress.groups import Group, quantization
 from haversack.convert.compress.low_bits import limit, rounded, steps
-from haversack.convert.compress.methods import apply
+from haversack.convert.compress.methods import apply, checked
 from haversack.convert.compress.methods.reconstruct import Wanted, channel_axis
 from haversack.convert.compress.methods.stepwise import sample
 from haversack.convert.compress.plan import INTEGER, LayerPlan, Plan
 from haversack.convert.compress.qdq import Rounded
 from haversack.convert.compress.range_of import scale_of_group
-from haversack.convert.compress.recipes import STORAGES, Storage
+from haversack.convert.compress.recipes import STORAGES, RangeRule, Storage
 from haversack.convert.compress.scale import Scale
 from haversack.convert.compress.second_order import Solver, layer_of
 from haversack.convert.compress.storage import Known, Seen, layout, observe, store
@@ -127,7 +127,7 @@ def apply_plan(
             the model is quantized already.
     """
     source = _source(model, plan)
-    _check(plan, planned_layers(source))
+    _check(plan, planned_layers(source), source.graph)
     if observed.equalized != (EQUALIZE in plan.methods):
         raise ValueError("what was observed is the model with another equalisation than the plan's")
     if plan.arithmetic not in ("int8", "int16"):
@@ -179,14 +179,18 @@ def _integer_again(
     return apply.shift_again(quantized, shifts)
 
 
-def _check(plan: Plan, layers: Mapping[str, ir.Node]) -> None:
+def _check(plan: Plan, layers: Mapping[str, ir.Node], graph: ir.Graph) -> None:
+    checked(plan.methods, calibrated=True)
     unknown = [name for name in plan.layers if name not in layers]
     if unknown:
         raise UsageError(
             f"{plan.name}: the model has no layer {', '.join(map(repr, unknown))}; it has {', '.join(layers)}"
         )
     if plan.arithmetic in ("int8", "int16"):
+        _check_names(plan, layers, graph)
         return
+    if plan.floats or plan.tensors:
+        raise UsageError(f'{plan.name}: "floats" and "tensors" are for arithmetic in integers, not {plan.arithmetic}')
     integer = next((name for name in layers if plan.of(name).weights in INTEGER), None)
     if integer is not None:
         kept = plan.of(integer).weights
@@ -194,6 +198,20 @@ def _check(plan: Plan, layers: Mapping[str, ir.Node]) -> None:
             f"{plan.name}: layer {integer} has {kept}, which is for arithmetic in integers; "
             f"under {plan.arithmetic} write {kept}-weights"
         )
+
+
+def _check_names(plan: Plan, layers: Mapping[str, ir.Node], graph: ir.Graph) -> None:
+    nodes = {str(node.name): node for node in graph}
+    for name in plan.floats:
+        if name not in nodes:
+            raise UsageError(f'{plan.name}: "floats" names {name!r}, and the model has no such node')
+        if name in layers:
+            raise UsageError(f'{plan.name}: {name} has weights; say {{"weights": "float16"}} under "layers"')
+    shared = quantization(graph)
+    known = {str(value.name) for value in shared.of if isinstance(value, ir.Value)}
+    for name in plan.tensors:
+        if name not in known:
+            raise UsageError(f'{plan.name}: "tensors" names {name!r}, and no activation of that name is quantized')
 
 
 def _float(model: ir.Model, plan: Plan, observed: Observed) -> ir.Model:
@@ -233,13 +251,13 @@ def _wanted(model: ir.Model, plan: Plan, observed: Observed) -> dict[str, Wanted
 def _integer(prepared: apply.Prepared, plan: Plan, floats: Collection[str], seen: Calibration) -> ir.Model:
     """Insert QuantizeLinear and DequantizeLinear around the layers that compute in integers."""
     copy = prepared.model.clone()
-    touched = quantization(copy.graph, floats)
+    touched = quantization(copy.graph, {*floats, *plan.floats})
     bits = 16 if plan.arithmetic == "int16" else 8
     scales: dict[int, Scale] = {}
 
     def scale_of(group: Group) -> Scale:
         if id(group) not in scales:
-            scales[id(group)] = scale_of_group(group, seen, plan.ranges, bits)
+            scales[id(group)] = scale_of_group(group, seen, _rule(plan, group), bits)
         return scales[id(group)]
 
     for group in touched.groups:  # before the graph changes under the constants
@@ -248,6 +266,12 @@ def _integer(prepared: apply.Prepared, plan: Plan, floats: Collection[str], seen
     per_channel = {name: plan.of(name).granularity == "per-channel" for name in nodes}
     qdq.insert(copy.graph, touched, scale_of, per_channel, prepared.integers)
     return copy
+
+
+def _rule(plan: Plan, group: Group) -> RangeRule:
+    """How the range of a group is chosen: as the plan says of the first member that it names."""
+    named = (plan.tensors.get(str(each.name)) for each in group.members if isinstance(each, ir.Value))
+    return next((rule for rule in named if rule is not None), plan.ranges)
 
 
 def round_layer(editor: Editor, node: ir.Node, layer: LayerPlan, seen: Seen) -> Rounded:

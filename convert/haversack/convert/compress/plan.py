@@ -13,8 +13,12 @@ A plan is a small JSON file that can be read, edited and given back (`--plan`):
       "layers": {
         "conv2d_7": {"weights": "int8", "bits": 3.0, "granularity": "per-tensor"},
         "dense": {"weights": "float32"}
-      }
+      },
+      "floats": ["concat_3"],               operators without weights that stay float, each of their inputs with its own scale
+      "tensors": {"relu_2": "minmax"}       activations whose range (and that of all that share its scale) is chosen otherwise
     }
+
+`floats` and `tensors` are for integer arithmetic, and left out where they are empty.
 
 | `weights`                      | what it means                                                                      |
 |--------------------------------|------------------------------------------------------------------------------------|
@@ -53,6 +57,7 @@ FLOATS = ("float32", "float16", "int8-weights", *STORAGES)
 
 ARITHMETICS = ("int8", "int16", "float32", "float16")
 GRANULARITIES = ("per-tensor", "per-channel")
+RULES = ("minmax", "percentile", "mse", "entropy")
 
 
 @dataclass(frozen=True)
@@ -91,9 +96,11 @@ class Plan:
         model: sha256 of the source it was made for; empty where it is for any.
         arithmetic: What activations are.
         ranges: How int8 chooses an activation's range.
-        methods: Names of `compress.methods`, in the order in which they are applied.
+        methods: Names of `compress.methods`.
         default: Of layers that are not listed.
         layers: By the name of the layer's node.
+        floats: Names of nodes without weights that stay float.
+        tensors: By the name of an activation: how the range is chosen of the tensors that share its scale.
     """
 
     name: str
@@ -103,6 +110,8 @@ class Plan:
     methods: tuple[str, ...] = ()
     default: LayerPlan = LayerPlan()
     layers: Mapping[str, LayerPlan] = field(default_factory=dict)
+    floats: tuple[str, ...] = ()
+    tensors: Mapping[str, RangeRule] = field(default_factory=dict)
 
     def of(self, layer: str) -> LayerPlan:
         """How the layer of that name is held."""
@@ -122,7 +131,12 @@ class Plan:
         }
         lines = json.dumps({key: value for key, value in whole.items() if key != "layers"}, indent=2)
         rows = ",\n".join(f"    {json.dumps(name)}: {json.dumps(row)}" for name, row in whole["layers"].items())
-        return lines.removesuffix("\n}") + ',\n  "layers": {\n' + rows + "\n  }\n}\n"
+        extra = "".join(
+            f",\n  {json.dumps(key)}: {json.dumps(value)}"
+            for key, value in (("floats", list(self.floats)), ("tensors", dict(self.tensors)))
+            if value
+        )
+        return lines.removesuffix("\n}") + ',\n  "layers": {\n' + rows + f"\n  }}{extra}\n}}\n"
 
     @classmethod
     def from_json(cls, text: str, source: str = "the plan") -> Plan:
@@ -146,8 +160,13 @@ class Plan:
         layers = whole.get("layers", {})
         if not isinstance(layers, dict) or not isinstance(whole.get("methods", []), list):
             raise UsageError(f'{source}: "layers" is an object of layers by name, "methods" a list of names')
+        floats, tensors = whole.get("floats", []), whole.get("tensors", {})
+        if not isinstance(floats, list) or not isinstance(tensors, dict):
+            raise UsageError(f'{source}: "floats" is a list of nodes, "tensors" an object of range rules by name')
         _choose(whole.get("arithmetic", "int8"), ARITHMETICS, f"{source}: arithmetic")
-        _choose(whole.get("ranges", "mse"), ("minmax", "percentile", "mse", "entropy"), f"{source}: ranges")
+        _choose(whole.get("ranges", "mse"), RULES, f"{source}: ranges")
+        for name, rule in tensors.items():
+            _choose(rule, RULES, f"{source}: tensor {name}")
         return cls(
             name=str(whole.get("name", "plan")),
             model=str(whole.get("model", "")),
@@ -156,7 +175,21 @@ class Plan:
             methods=tuple(str(name) for name in whole.get("methods", [])),
             default=_layer(whole.get("default", {}), f"{source}: default"),
             layers={name: _layer(row, f"{source}: layer {name}") for name, row in layers.items()},
+            floats=tuple(str(name) for name in floats),
+            tensors=tensors,
         )
+
+    @classmethod
+    def open(cls, given: str | Path | Plan) -> Plan:
+        """A plan, the JSON of one, or the path of a file that holds it.
+
+        Raises:
+            UsageError: It is none of these.
+        """
+        if isinstance(given, Plan):
+            return given
+        text = str(given)
+        return cls.from_json(text) if text.lstrip().startswith("{") else cls.read(Path(text))
 
     @classmethod
     def read(cls, path: Path) -> Plan:

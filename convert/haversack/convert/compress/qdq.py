@@ -184,6 +184,11 @@ def channel_axis(node: ir.Node) -> int | None:
     return operators.WEIGHTED[node.op_type]
 
 
+def pair(editor: Editor, value: ir.Value, scale: Scale, name: str) -> list[ir.Node]:
+    """QuantizeLinear and DequantizeLinear of one value, not yet in its graph."""
+    return _Inserter(editor, Quantization({}, set()), lambda _: scale, {}, {}).pair(value, scale, name, "_")
+
+
 def round_trip(editor: Editor, value: ir.Value, scale: Scale) -> None:
     """Quantize and dequantize one value for all its readers, and nothing else in its graph."""
     inserter = _Inserter(editor, Quantization({}, set()), lambda _: scale, {}, {})

@@ -100,9 +100,9 @@ class Written:
         min_runtime: The lowest version of the target's runtime or system that runs it, where known.
         transposes: Those that it does at run time, and why (TFLite).
         moved: Inputs and outputs whose axes stand in another order than the model's.
+        deployment: How it gets onto devices (ONNX Runtime).
         inside: The model file in an artifact that is more than a model (`web`): what engines open and layers are
             looked for in; None where the artifact is the model.
-        deployment: How it gets onto devices (ONNX Runtime).
     """
 
     path: Path

@@ -10,6 +10,7 @@ float16, says nothing of neighbours that are both needed: what the first keeps, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,8 @@ def repair(
     compressed: dict[str, Array] | None,
     failure: VerificationError,
     progress: Progress | None = None,
-) -> tuple[Written, Judged]:
+    likely: frozenset[str] = frozenset(),
+) -> tuple[Written, Judged, frozenset[str]]:
     """Write a float16 artifact again with as few layers in float32 as its contract needs.
 
     Args:
@@ -51,9 +53,11 @@ def repair(
         compressed: What the compressed hub graph computes, where the contract is against it.
         failure: How it failed.
         progress: Hears how far it is.
+        likely: Layers that needed float32 in another artifact of the same model: they are tried before anything is
+            measured.
 
     Returns:
-        What was written, with a note that names the float32 layers; and its judgement.
+        What was written, with a note that names the float32 layers; its judgement; and these layers.
 
     Raises:
         VerificationError: `failure`, where all of it in float32 would fail too.
@@ -63,6 +67,11 @@ def repair(
     everything = frozenset(name for group in groups for name in group)
     # Relative to the peak over all samples, as the contract is, also where only a few are run.
     peaks = {name: max(float(np.abs(value).max()), RELATIVE_FLOOR) for name, value in sought.source.items()}
+    likely &= everything
+    if likely:
+        attempt, written = _write(target, subject, likely)
+        with contextlib.suppress(VerificationError):
+            return _noted(written, likely, everything), judge(attempt, reference, compressed, progress), likely
     probe = sought
     if all(value.shape is not None and value.shape.is_static() for value in subject.model.graph.outputs):
         probe = _worst(sought, _sample_errors(sought, _outputs(subject, sought), peaks), PROBES)
@@ -82,11 +91,15 @@ def repair(
             judged = judge(attempt, reference, compressed, None if progress is None else _part(progress, step))
         except VerificationError:
             continue
-        named = ", ".join(sorted(nodes)[:4]) + (", …" if len(nodes) > 4 else "")
-        share = f"{len(nodes)} of {len(everything)} layers"
-        note = f"{share} compute in float32, since float16 there left the contract: {named}."
-        return dataclasses.replace(written, notes=(*written.notes, note)), judged
+        return _noted(written, nodes, everything), judged, nodes
     raise failure
+
+
+def _noted(written: Written, nodes: frozenset[str], everything: frozenset[str]) -> Written:
+    named = ", ".join(sorted(nodes)[:4]) + (", …" if len(nodes) > 4 else "")
+    share = f"{len(nodes)} of {len(everything)} layers"
+    note = f"{share} compute in float32, since float16 there left the contract: {named}."
+    return dataclasses.replace(written, notes=(*written.notes, note))
 
 
 def _groups(model: ir.Model) -> list[list[str]]:

@@ -318,7 +318,9 @@ class Builder:
         tensors = [t for n in data if (t := inputs[n]) is not None and t.quantization is not None]
         target = tensors[0].quantization
         if any(not t.quantization.same(target) for t in tensors if t.quantization is not None):
-            target = self.result.quantization or target
+            if self.result.quantization is None:  # one scale for all would round what the hub joins as floats
+                raise NoInt8Kernel("its inputs have scales of their own, and its result is float")
+            target = self.result.quantization
             for n in data:
                 tensor = inputs[n]
                 if tensor is not None and tensor.quantization is not None:
