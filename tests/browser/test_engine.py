@@ -130,6 +130,7 @@ def test_what_is_no_model_is_one_line_and_the_browser_lives_on(content: bytes, s
     assert str(caught.value).startswith("m.onnx: ")
     assert "\n" not in str(caught.value)
     assert says in str(caught.value)
+    assert "ERROR_CODE" not in str(caught.value)
     assert before._browser is not None
     assert before._browser.alive
     assert before.run({"x": np.ones((1, 4), np.float32)})["y"][0, 0] == -1
