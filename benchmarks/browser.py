@@ -122,7 +122,8 @@ def measure(name: str, model: Model, folder: Path, seconds: float) -> Iterator[R
                 try:
                     yield _row(label, path, engine, threads, model, seconds)
                 except HaversackError as error:
-                    yield f"{label} in {engine}, {threads} threads: {error}"
+                    yield f"{label} does not run in {engine}: {error}"
+                    break
 
 
 def _row(label: str, path: Path, engine: str, threads: int, model: Model, seconds: float) -> Row:
