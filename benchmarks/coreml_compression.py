@@ -32,8 +32,8 @@ from benchmarks.marks import write_between_marks
 from benchmarks.mlperf_tiny import CASES, DATA, Case
 from haversack.convert import convert, pack
 from haversack.convert.data import Dataset, open_data
+from haversack.convert.measured import Accuracy
 from haversack.convert.publish import size
-from haversack.convert.report import Accuracy
 from haversack.convert.targets.coreml import sdk
 from haversack.convert.verify.accuracy import accuracy
 from haversack.runtimes.bundle import open_bundle

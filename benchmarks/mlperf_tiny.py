@@ -30,7 +30,7 @@ from benchmarks.latency import Latency, interleaved
 from benchmarks.marks import write_between_marks
 from haversack.convert import pack
 from haversack.convert.data import Dataset, open_data
-from haversack.convert.report import Accuracy
+from haversack.convert.measured import Accuracy
 from haversack.convert.verify.accuracy import accuracy
 from haversack.convert.verify.compare import changed
 from haversack.runtimes.bundle import open_bundle

@@ -14,7 +14,8 @@ from haversack.convert.budget_file import KEYS, read_budget
 from haversack.convert.bundle import NewVariant, write_bundle
 from haversack.convert.checking import check
 from haversack.convert.errors import UsageError
-from haversack.convert.report import Accuracy, BudgetCheck, encode
+from haversack.convert.measured import Accuracy
+from haversack.convert.report import BudgetCheck, encode
 from haversack.runtimes.manifest import Provenance, Tensor
 from haversack.runtimes.measurements import Latency, Measurements, VariantMeasurements
 

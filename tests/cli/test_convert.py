@@ -116,6 +116,23 @@ def test_verify_accepts_what_was_made_and_names_the_layer_that_was_damaged(model
     assert "first diverging layer: dense" in done.line
 
 
+def test_a_metric_is_measured_on_the_inputs_and_verified_again(model: Path, data: Path) -> None:
+    artifact = model.parent / "m.tflite"
+    made = haversack("convert", model, "-o", artifact, "--inputs", data, "--metric", "auc", "--json")
+    assert made.code == 0, made.err
+    first = json.loads(made.out)["variant"]["accuracy"]
+    again = haversack("verify", artifact, "--against", model, "--inputs", data, "--metric", "auc", "--json")
+    assert json.loads(again.out)["accuracy"] == first
+    assert (first["metric"], first["against"], first["samples"]) == ("auc", "labels", 40)
+    bare = haversack("verify", artifact, "--against", model, "--metric", "auc")
+    assert bare.code == 2
+    assert "--metric auc needs labels" in bare.line
+    assert haversack("convert", model, "-o", model.parent / "n.tflite", "--metric", "f1").code == 2
+    told = haversack("verify", artifact, "--against", model, "--inputs", data)
+    assert "proven within" in told.out or "cannot tell" in told.out
+    assert "McNemar p 1" in told.out
+
+
 def test_verify_needs_the_right_model(model: Path, tmp_path: Path) -> None:
     import onnx
 

@@ -191,6 +191,10 @@ def test_budgets_are_judged_one_by_one(model: Path, data: Path) -> None:
             ("max_drop", True), ("max_wire", True), ("max_latency", True)
         ]  # fmt: skip
         assert "this machine" in judged[-1]["measured"]
+    emulated = pack(model, data, "--to", "coreml,onnx", "--recipes", "fp32", "--max-latency", "5s", "--force", "--json")
+    assert emulated.code == 0, emulated.err
+    (told,) = json.loads(emulated.out)["notes"]
+    assert told.startswith("--max-latency is about this machine, where coreml is only emulated")
     over = pack(model, data, "--to", "tflite", "--max-latency", "1us", "--max-wire", "1KB", "--force")
     assert over.code == 1
     assert "no variant fits 1,000 bytes with brotli and 1 µs on this machine; measured: fp32 " in over.err

@@ -55,7 +55,7 @@ def test_it_is_legal_onnx_with_the_same_inputs_and_outputs(network, batches) -> 
 
 
 @pytest.mark.parametrize("granularity", ["per-channel", "per-tensor"])
-@pytest.mark.parametrize("rule", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("rule", ["minmax", "percentile", "mse", "entropy"])
 def test_it_computes_what_the_float_model_computes(network, batches, rule, granularity) -> None:
     made = int8(network, batches, ranges=rule, weights=granularity).model
     reference = np.concatenate([run(network, feeds, ["logits"])[0] for feeds in batches])
@@ -66,7 +66,7 @@ def test_it_computes_what_the_float_model_computes(network, batches, rule, granu
 
 def test_weights_and_biases_obey_the_specification(network, batches) -> None:
     for granularity in ("per-channel", "per-tensor"):
-        made = int8(network, batches, weights=granularity).model
+        made = int8(network, batches, weights=granularity, methods=()).model
         for name in ("c1", "c2", "logits"):
             node = producer(made, name)
             source, weights, bias = (value.producer() for value in node.inputs)

@@ -111,7 +111,7 @@ def test_a_histogram_leaves_out_what_is_not_finite() -> None:
     assert (histogram.not_finite, histogram.low, histogram.high) == (2, -2.0, 1.0)
 
 
-@given(ARRAYS, st.sampled_from(["minmax", "percentile", "mse"]))
+@given(ARRAYS, st.sampled_from(["minmax", "percentile", "mse", "entropy"]))
 def test_every_rule_stays_within_what_was_seen(values: np.ndarray, rule: str) -> None:
     histogram = Histogram()
     histogram.add(values)

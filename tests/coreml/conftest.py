@@ -146,3 +146,26 @@ def ops_of() -> Callable[[Path], list[str]]:
         return [operation.type for operation in block.operations if operation.type != "const"]
 
     return read
+
+
+@pytest.fixture(scope="session")
+def decompressed() -> Callable[[Path], dict[tuple[int, ...], np.ndarray]]:
+    """By shape, the constants of a package as coremltools' own reader and decompressors give them."""
+
+    def read(package: Path) -> dict[tuple[int, ...], np.ndarray]:
+        from haversack.convert.targets.coreml import sdk
+
+        coremltools = sdk.load()
+        from coremltools.converters.mil.frontend.milproto.load import load
+
+        spec = coremltools.proto.Model_pb2.Model()
+        spec.ParseFromString((package / "Data/com.apple.CoreML/model.mlmodel").read_bytes())
+        program = load(spec, spec.specificationVersion, str(package / "Data/com.apple.CoreML/weights"))
+        found = {}
+        for operation in program.functions["main"].operations:
+            if operation.op_type.startswith("constexpr_") and len(operation.outputs) == 1:
+                array = np.asarray(operation.materialized_val_inference())
+                found[array.shape] = array
+        return found
+
+    return read

@@ -118,7 +118,7 @@ def test_int8_weights(bench, ops_of, granularity, target, op, shape, weight, axi
     inputs = {"x": RNG.normal(size=shape).astype(np.float32)}
     written = bench.agree(nodes, inputs, constants=constants, recipe="int8-weights", deployment_target=target)
     assert "constexpr_affine_dequantize" in ops_of(written.path)
-    weights = (written.path / "Data/com.apple.CoreML/weights/weight.bin").read_bytes()
+    weights = b"".join(file.read_bytes() for file in written.path.rglob("*") if file.is_file())
     assert constants["w_quantized"].tobytes() in weights
 
 

@@ -69,11 +69,13 @@ def test_the_table_is_what_the_bundle_says(draw: Draw, bundle_path: Path) -> Non
     for variant in manifest["variants"]:
         facts = measured["variants"][variant["id"]]
         accuracy = facts["facts"]["accuracy"]
-        target, compression, size, gzip_size, score, difference, agreement, *latency, verified = shown[variant["id"]]
+        target, compression, size, gzip_size, brotli_size, score, *more, verified = shown[variant["id"]]
+        difference, agreement, *latency = more
         assert target == {"tflite": "TFLite", "coreml": "Core ML", "onnx": "ONNX Runtime"}[variant["target"]]
         assert compression == variant["compression"]
         assert size == f"{variant['file']['bytes']:,}"
         assert gzip_size == f"{facts['facts']['gzip_bytes']:,}"
+        assert brotli_size == f"{facts['facts']['brotli_bytes']:,}"
         low, high = 100 * accuracy["low"], 100 * accuracy["high"]
         assert score == f"{100 * facts['accuracy']:.2f} {low:.2f} to {high:.2f}"
         low, high = 100 * accuracy["difference_low"], 100 * accuracy["difference_high"]

@@ -15,7 +15,7 @@ pytest.importorskip("tensorflow", reason="TensorFlow is not installed: pip insta
 
 from benchmarks import keras_applications, pytorch_exports
 from haversack.convert import convert
-from haversack.convert.report import REFERENCE_EVALUATED
+from haversack.convert.measured import REFERENCE_EVALUATED
 from haversack.runtimes.engines import open_engine
 
 LIMITS = {"fp32": 1e-4, "fp16": 1e-2}

@@ -14,6 +14,8 @@ from mixed_weights import with_weights
 from onnx import TensorProto, helper, numpy_helper
 
 from haversack.convert.compress import compress
+from haversack.convert.compress.mixed import apply_plan, observe_model
+from haversack.convert.compress.plan import Plan
 from haversack.convert.compress.recipes import Recipe
 from haversack.convert.targets import Options, Written, open_target
 
@@ -28,9 +30,9 @@ def feeds() -> Feeds:
     return [{"x": random.normal(size=(1, 4, 8, 8)).astype(np.float32)} for _ in range(8)]
 
 
-@pytest.fixture(params=["per-channel", "per-tensor"])
-def hub(request: pytest.FixtureRequest, feeds: Feeds) -> ir.Model:
-    """Convolutions with and without a Relu, a depthwise one, a dense layer: all in int8."""
+@pytest.fixture
+def floats() -> ir.Model:
+    """Convolutions with and without a Relu, a depthwise one, a dense layer."""
     random = np.random.default_rng(0)
     nodes = [
         helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], pads=[1, 1, 1, 1], name="first"),
@@ -51,8 +53,13 @@ def hub(request: pytest.FixtureRequest, feeds: Feeds) -> ir.Model:
         [numpy_helper.from_array(array, name) for name, array in arrays.items()],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    model = ir.from_proto(onnx.shape_inference.infer_shapes(proto, strict_mode=True))
-    return compress(model, Recipe("int8", weights=request.param), feeds).model
+    return ir.from_proto(onnx.shape_inference.infer_shapes(proto, strict_mode=True))
+
+
+@pytest.fixture(params=["per-channel", "per-tensor"])
+def hub(request: pytest.FixtureRequest, floats: ir.Model, feeds: Feeds) -> ir.Model:
+    """All in int8."""
+    return compress(floats, Recipe("int8", weights=request.param), feeds).model
 
 
 def outputs(content: bytes, feeds: Feeds, *, optimised: bool, save: Path | None = None) -> np.ndarray:
@@ -124,3 +131,16 @@ def test_weights_in_blocks_fold(hub: ir.Model, feeds: Feeds, tmp_path: Path) -> 
     assert (2, 1, 1, 1) in held  # a scale a block, not one a kernel tap
     _, ops = agrees(model, feeds, tmp_path)
     assert not {"Mul", "Cast"} & set(ops)
+
+
+def test_int16_activations_are_what_the_hub_computes(floats: ir.Model, feeds: Feeds, tmp_path: Path) -> None:
+    observed = observe_model(floats, lambda: feeds)
+    model = apply_plan(floats, Plan("int16", arithmetic="int16"), observed)[0]
+    written = TARGET.write(model, "int16", tmp_path / "m.onnx", Options(ort_format=False))
+    found = outputs(written.path.read_bytes(), feeds, optimised=True)
+    expected = outputs(ir.to_proto(model).SerializeToString(), feeds, optimised=False)
+    scale = float(model.graph.initializers["y_scale"].const_value.numpy())  # type: ignore[union-attr]
+    assert np.abs(found - expected).max() <= 1.01 * scale
+    types = {each.data_type for each in onnx.load(written.path).graph.initializer}
+    assert TensorProto.INT16 in types
+    assert any("no kernels for int16" in note for note in written.notes)

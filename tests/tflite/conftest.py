@@ -14,6 +14,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from haversack.convert.compress import compress
+from haversack.convert.compress.mixed import apply_plan, observe_model
+from haversack.convert.compress.plan import Plan
 from haversack.convert.compress.recipes import Recipe
 from haversack.convert.hub import IR_VERSION, OPSET
 from haversack.convert.hub.evaluate import Evaluator
@@ -129,6 +131,17 @@ class Bench:
         """The int8 hub graph of a few nodes; `more` are `outputs` and `constants`."""
         model = hub_graph(nodes, calibration[0], more.pop("outputs", ("y",)), more.pop("constants", None))
         return compress(model, Recipe("int8", **more), calibration).model
+
+    def int16(
+        self,
+        nodes: Sequence[onnx.NodeProto],
+        calibration: Sequence[Mapping[str, np.ndarray]],
+        constants: Mapping[str, Any],
+    ) -> ir.Model:
+        """The hub graph of a few nodes with int16 activations."""
+        model = hub_graph(nodes, calibration[0], ("y",), constants)
+        observed = observe_model(model, lambda: calibration)
+        return apply_plan(model, Plan("int16", arithmetic="int16"), observed)[0]
 
     def layers_agree(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ from kernel_case import (
 )
 
 from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization, Tensor, per_tensor
-from haversack.convert.targets.tflite.kernels import FIXED_SCALES, KERNELS
+from haversack.convert.targets.tflite.kernels import FIXED_SCALES, FIXED_SCALES_16, KERNELS
 from haversack.convert.targets.tflite.schema import TENSOR_TYPES
 from haversack.convert.targets.tflite.write import serialize
 
@@ -72,7 +73,8 @@ class Cell:
                 return f"shape {result.shape}, not {expected.shape}"
             if self.quantization is not None and expected.dtype.kind == "f":
                 rounded = np.rint(expected / self.quantization.scale[0]) + self.quantization.zero_point[0]
-                off = np.abs(np.clip(rounded, -128, 127) - result.astype(np.float64)).max(initial=0)
+                limits = np.iinfo(result.dtype)
+                off = np.abs(np.clip(rounded, limits.min, limits.max) - result.astype(np.float64)).max(initial=0)
                 if off > self.lsb:
                     return f"{off:.0f} LSB"
             elif result.dtype != expected.dtype:
@@ -217,13 +219,16 @@ def cells(code: str, dtype: str, ranks: Sequence[int] | None = None) -> Iterator
             continue
         for case in family(rank):
             name = f"{code} {dtype} rank {rank} {case.form}"
-            if dtype not in ("quantized", "int4"):
+            if dtype not in ("quantized", "int4", "quantized int16"):
                 yield _plain(name, code, case, dtype)
                 continue
             weights = any(n in KERNELS[code].weights for n in range(3))
             for per_channel in (False, True)[: 1 + weights]:
                 called = f"{name} per channel" if per_channel else name
-                yield _quantized(called, code, case, per_channel, int4=dtype == "int4")
+                if dtype == "quantized int16":
+                    yield _quantized_16(called, code, case, per_channel)
+                else:
+                    yield _quantized(called, code, case, per_channel, int4=dtype == "int4")
 
 
 def _values(case: Case, dtype: str) -> list[Array]:
@@ -292,6 +297,47 @@ def _quantized(name: str, code: str, case: Case, per_channel: bool, int4: bool =
         for e in expected
     ]
     cell = _cell(name, code, case, arrays, inputs, outputs, expected)
+    cell.quantization, cell.lsb = quantization, 2 if code in TABLES else 1
+    return cell
+
+
+def _quantized_16(name: str, code: str, case: Case, per_channel: bool) -> Cell:
+    """The same of 16 bits: symmetric, int8 weights, and an int64 bias."""
+    kernel = KERNELS[code]
+    random = np.random.default_rng(2)
+    places = [p for p in range(8) if p not in case.control]
+    same = kernel.int16 == "same"
+    arrays: list[Array] = []
+    quantizations: list[Quantization] = []
+    for n, shape in enumerate(case.data):
+        if places[n] in kernel.weights and len(shape) == 1:
+            arrays.append(random.integers(-200_000, 200_000, shape).astype(np.int64))
+            scale = quantizations[0].scale * quantizations[1].scale
+            quantizations.append(Quantization(scale, np.zeros(scale.size, np.int64)))
+        elif places[n] in kernel.weights:
+            arrays.append(random.integers(-127, 128, shape).astype(np.int8))
+            axis = len(shape) - 1 if code == "DEPTHWISE_CONV_2D" else 0
+            count = shape[axis] if per_channel else 1
+            scale = np.linspace(0.05, 0.15, count, dtype=np.float32)
+            quantizations.append(Quantization(scale, np.zeros(count, np.int64), axis if per_channel else 0))
+        else:
+            low = 3000 if case.low > 0 else -30_000
+            arrays.append(random.integers(low, 30_000, shape).astype(np.int16))
+            quantizations.append(per_tensor(0.0002 if same else 0.0002 * (n + 1)))
+    inputs = [
+        Tensor(a.shape, a.dtype.name, a if n in case.constants else None, q)
+        for n, (a, q) in enumerate(zip(arrays, quantizations, strict=True))
+    ]
+    reals = [Tensor(t.shape, t.dtype, a, t.quantization).value() for t, a in zip(inputs, arrays, strict=True)]
+    expected = _tupled(case.reference(*reals))
+    most = float(np.abs(expected[0]).max()) or 1.0
+    quantization = quantizations[0] if same else FIXED_SCALES_16.get(code, per_tensor(most / 32767))
+    outputs = [
+        Tensor(e.shape, "int16", quantization=quantization) if e.dtype.kind == "f" else Tensor(e.shape, e.dtype.name)
+        for e in expected
+    ]
+    given = {**case.options, "pot_scale_int16": False} if code in ("ADD", "SUB") else case.options
+    cell = _cell(name, code, dataclasses.replace(case, options=given), arrays, inputs, outputs, expected)
     cell.quantization, cell.lsb = quantization, 2 if code in TABLES else 1
     return cell
 

@@ -73,7 +73,7 @@ def every_cell() -> dict[str, Cell]:
     """All cells by name."""
     found = {}
     for code, kernel in KERNELS.items():
-        forms = {"quantized": kernel.int8, "int4": kernel.int4}
+        forms = {"quantized": kernel.int8, "int4": kernel.int4, "quantized int16": kernel.int16}
         for dtype in (*sorted(kernel.plain), *(form for form, held in forms.items() if held)):
             found.update({cell.name: cell for cell in cells(code, dtype)} if code in FAMILIES else {})
     return found

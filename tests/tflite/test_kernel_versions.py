@@ -27,8 +27,9 @@ CONTROL = {"IF", "WHILE"}
 def rows() -> Iterator[tuple[str, str]]:
     """Every row of the table, an element type at a time."""
     for code in FAMILIES:
-        forms = {"quantized": KERNELS[code].int8, "int4": KERNELS[code].int4}
-        for dtype in (*sorted(KERNELS[code].plain), *(form for form, held in forms.items() if held)):
+        kernel = KERNELS[code]
+        forms = {"quantized": kernel.int8, "int4": kernel.int4, "quantized int16": kernel.int16}
+        for dtype in (*sorted(kernel.plain), *(form for form, held in forms.items() if held)):
             yield code, dtype
 
 

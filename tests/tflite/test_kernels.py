@@ -66,6 +66,13 @@ def test_int4_weights(code: str, xnnpack: bool, run: Run) -> None:
     assert faults(code, "int4", xnnpack, run) == {}
 
 
+@pytest.mark.parametrize("xnnpack", [True, False])
+@pytest.mark.parametrize("code", [code for code in FAMILIES if KERNELS[code].int16 is not None])
+def test_int16(code: str, xnnpack: bool, run: Run) -> None:
+    """int16 data, int8 weights, an int64 bias."""
+    assert faults(code, "quantized int16", xnnpack, run) == {}
+
+
 def test_a_wrong_value_is_a_fault(run: Run) -> None:
     """The comparison is not blind: one element off by one is told, in every kind of output."""
     for code, dtype in (("ADD", "int32"), ("ADD", "float32"), ("EQUAL", "float32"), ("RELU", "quantized")):

@@ -92,3 +92,38 @@ def test_int4_is_packed_two_a_byte(hub: Any, bench: Any) -> None:
         bench.write(with_weights(hub[0], {"pointwise": form}), "int8")
         sizes[form] = len(bench.data)
     assert sizes["int8"] - sizes["int4"] >= 16 * 16 // 2 - 64  # the FULLY_CONNECTED takes an operator code more
+
+
+@pytest.mark.parametrize("form", ["int8", "int4"])
+def test_int16_activations(form: str, bench: Any, random: Random, run: Any) -> None:
+    """int16 between all layers: to the last of 16 bits what the hub computes."""
+
+    def floats(*shape: int) -> np.ndarray:
+        return (random.standard_normal(shape) / 4).astype(np.float32)
+
+    nodes = [
+        make_node("Conv", ["x", "w1", "b1"], ["c1"], pads=[1, 1, 1, 1], name="full"),
+        make_node("Relu", ["c1"], ["r1"], name="relu"),
+        make_node("Conv", ["r1", "w2"], ["c2"], pads=[1, 1, 1, 1], group=16, name="depthwise"),
+        make_node("Add", ["r1", "c2"], ["a"], name="add"),
+        make_node("MaxPool", ["a"], ["m"], kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2], name="pool"),
+        make_node("Concat", ["m", "m"], ["n"], axis=1, name="concat"),
+        make_node("GlobalAveragePool", ["n"], ["g"], name="mean"),
+        make_node("Flatten", ["g"], ["f"], name="flatten"),
+        make_node("Gemm", ["f", "w3", "b2"], ["d"], transB=1, name="dense"),
+        make_node("Softmax", ["d"], ["y"], axis=1, name="softmax"),
+    ]
+    constants = {
+        "w1": floats(16, 4, 3, 3), "w2": floats(16, 1, 3, 3), "w3": floats(5, 32), "b1": floats(16), "b2": floats(5),
+    }  # fmt: skip
+    feeds = [{"x": random.standard_normal((1, 4, 8, 10)).astype(np.float32)} for _ in range(4)]
+    model = with_weights(bench.int16(nodes, feeds, constants), {"*": form})
+    written = bench.write(model, "int16")
+    assert not [note for note in written.notes if "float32" in note]
+    expected = [Evaluator(model).run(each)["y"] for each in feeds]
+    for xnnpack in (True, False):
+        for each, wanted in zip(feeds, expected, strict=True):
+            # Steps of 1/32768 at ten places in a row, and the softmax's table: some LSB of 16 bits.
+            assert np.abs(run(bench.data, each, xnnpack)["y"] - wanted).max() <= 16 / 32768
+    assert {"int8"} == set(stored(bench.data)["CONV_2D"])  # LiteRT's int4 kernels give garbage on int16
+    assert written.min_runtime is not None

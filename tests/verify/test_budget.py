@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from haversack.convert.budget import Budget, budget_of, device_latencies, fits, judge, misses
 from haversack.convert.errors import UsageError
+from haversack.convert.measured import Accuracy, Latency, Verification
 from haversack.convert.names import latency_of
-from haversack.convert.report import Accuracy, Latency, Pack, Variant, Verification, decode, encode
+from haversack.convert.report import Pack, Variant, decode, encode
 
 
 def variant(**measured: object) -> Variant:
@@ -41,6 +42,14 @@ def accuracy(difference: float, low: float, **more: object) -> Accuracy:
 def test_latencies_are_written_with_a_unit_and_perhaps_a_device(text: str, wanted: tuple[float, str | None]) -> None:
     value, device = latency_of(text)
     assert (pytest.approx(value), device) == wanted
+
+
+def test_a_latency_here_says_nothing_of_what_is_only_emulated_here() -> None:
+    made = variant(target="coreml", verification=Verification(True, label="reference-evaluated"))
+    assert judge(made, Budget(max_latency=1.0)) == ()
+    assert fits(made, Budget(max_latency=1.0))
+    (judged,) = judge(made, Budget(max_latency=1.0, device="iphone"))
+    assert (judged.met, judged.measured) == (False, "no latency measured on iphone")
 
 
 @pytest.mark.parametrize("text", ["2", "ms", "-1ms", "0ms", "2m", "2ms@", "nan ms", "inf ms", "", "2 hours", "1e400s"])

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from haversack.convert import inspect, verify_artifact
 from haversack.convert.cli import main
 from haversack.convert.errors import UsageError, VerificationError
-from haversack.convert.report import REFERENCE_EVALUATED
+from haversack.convert.measured import REFERENCE_EVALUATED
 from haversack.convert.targets.coreml import sdk
 
 RNG = np.random.default_rng(0)

@@ -201,6 +201,8 @@ def test_a_function_of_the_users() -> None:
     # A bool a sample is an accuracy, with all that goes with it.
     each, top = measure_of("mine_metrics:right")(outputs, truth), Measure()(outputs, truth)
     assert (each.value, each.p_value, each.low, each.verdict) == (top.value, top.p_value, top.low, top.verdict)
+    # Nobody can say by default what much is of an unknown unit.
+    assert (measure_of("mine_metrics:far")(outputs, truth).verdict, measure_of("mse").allowed) == ("", None)
     error = measure_of("mine_metrics:far", 0.01)(outputs, truth)
     assert error.drop == pytest.approx(error.difference)
     assert not error.higher_is_better

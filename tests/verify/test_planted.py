@@ -11,8 +11,8 @@ import pytest
 
 from haversack.convert.compress.recipes import Recipe
 from haversack.convert.errors import VerificationError
+from haversack.convert.measured import LayerError
 from haversack.convert.pipeline import STATIC_TARGETS, Work, make
-from haversack.convert.report import LayerError
 from haversack.convert.targets import Options, Written, open_target
 from haversack.convert.verify.contract import contract
 from haversack.convert.verify.execute import silent

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haversack.convert.report import Accuracy, Variant, Verification, decode, encode
+from haversack.convert.measured import Accuracy, Verification
+from haversack.convert.report import Variant, decode, encode
 from haversack.convert.verify.accuracy import accuracy
 from haversack.convert.verify.statistics import (
     Z,
@@ -39,6 +40,7 @@ def test_mcnemar_of_many_flips(gained: int, lost: int) -> None:
     assert mcnemar(gained, lost) == pytest.approx(binomtest(gained, gained + lost, 0.5).pvalue, rel=1e-6, abs=1e-300)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 60), st.integers(100, 20_000), st.floats(0.001, 0.05))
 def test_more_samples_is_the_least_number_that_proves(gained: int, lost: int, samples: int, allowed: float) -> None:
     more = more_samples(gained, lost, samples, allowed)

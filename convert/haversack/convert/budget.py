@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from haversack.convert.errors import UsageError
+from haversack.convert.measured import Accuracy
 from haversack.convert.names import latency_of
-from haversack.convert.report import Accuracy, Judgement, Variant
+from haversack.convert.report import Judgement, Variant
 
 ROUNDING = 1e-9
 """Points: a drop of 1.0 that floating point makes 1.0000000000000009 is a drop of 1.0."""
@@ -103,7 +104,7 @@ def judge(variant: Variant, budget: Budget) -> tuple[Judgement, ...]:
         ("max_wire", budget.max_wire, variant.own("brotli_bytes"), "bytes with brotli"),
     )
     found += [_size(name, limit, value, unit) for name, limit, value, unit in sizes if limit is not None]
-    if budget.max_latency is not None:
+    if budget.max_latency is not None and not unjudged(variant, budget):
         found.append(_latency(variant, budget))
     if budget.min_accuracy is not None:
         found.append(_level(variant.accuracy, budget.min_accuracy))
@@ -111,6 +112,11 @@ def judge(variant: Variant, budget: Budget) -> tuple[Judgement, ...]:
         executed = variant.verification.verified
         found.append(Judgement("verified", executed, "verified", "verified" if executed else "not verified"))
     return tuple(found)
+
+
+def unjudged(variant: Variant, budget: Budget) -> bool:
+    """Whether a latency on this machine is asked of what no device's engine runs here: it then says nothing of it."""
+    return budget.max_latency is not None and budget.device is None and bool(variant.verification.label)
 
 
 def fits(variant: Variant, budget: Budget) -> bool:

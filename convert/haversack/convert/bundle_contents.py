@@ -7,8 +7,10 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from haversack.convert.deployment import Deployment
 from haversack.convert.described import Tensor
-from haversack.convert.report import Accuracy, Contents, Latency, Part, Variant, Verification, decode
+from haversack.convert.measured import Accuracy, Latency, Verification
+from haversack.convert.report import Contents, Part, Variant, decode
 from haversack.runtimes import manifest
 from haversack.runtimes.bundle import open_bundle
 from haversack.runtimes.measurements import VariantMeasurements
@@ -70,6 +72,7 @@ def described(entry: manifest.Variant, measured: VariantMeasurements | None) -> 
         notes=entry.notes,
         min_runtime=entry.min_runtime,
         parts=_parts(facts.get("parts")),
+        deployment=_read(Deployment, facts.get("deployment")),
     )
 
 

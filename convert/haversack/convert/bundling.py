@@ -15,8 +15,10 @@ from haversack.convert import latency
 from haversack.convert.budget import variant_id
 from haversack.convert.bundle import NewVariant, write_bundle
 from haversack.convert.compress.recipes import Recipe
+from haversack.convert.measured import Accuracy
 from haversack.convert.packed import Made
-from haversack.convert.report import Accuracy, Skipped, Variant, encode
+from haversack.convert.report import Skipped, Variant, encode
+from haversack.convert.sources.classifiers import class_names
 from haversack.convert.verify.contract import FLOAT16, FLOAT32, RELATIVE_FLOOR
 from haversack.convert.verify.edges import Edge, Edges, model_specs, output_scale
 from haversack.convert.verify.execute import Samples
@@ -94,7 +96,7 @@ def bundle(
             code_commit=given.get("code_commit"),
             hyperparameters=given.get("hyperparameters") or {},
         ),
-        labels=None if samples is None else samples.classes,
+        labels=class_labels(work, samples),
         preprocess=work.preprocess,
         measurements=Measurements(
             date=_date(),
@@ -115,6 +117,8 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts
     outputs = tuple(_tensor(edge, _moved(layouts.get(("output", edge.name)), edge)) for edge in made.edges.outputs)
     golden = [] if samples is None or not proof.verified else golden_vectors(made.edges, samples)
     parameters: dict[str, str] = {"ranges": recipe.ranges, "weights": recipe.weights} if recipe.name == "int8" else {}
+    if recipe.methods is not None:
+        parameters["methods"] = ",".join(recipe.methods)
     if recipe.plan is not None:
         parameters = {"plan": recipe.plan.to_json()}
     return NewVariant(
@@ -134,6 +138,11 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts
         min_runtime=variant.min_runtime,
         notes=(*variant.notes, *proof.notes),
     )
+
+
+def class_labels(work: Work, samples: Samples | None) -> tuple[str, ...] | None:
+    """Name of each class: the data's folders, or what a classifier's own output names."""
+    return (None if samples is None else samples.classes) or class_names(work.source.restated)
 
 
 def golden_vectors(edges: Edges, samples: Samples) -> Golden:
@@ -257,6 +266,7 @@ def _measured(variant: Variant) -> VariantMeasurements:
             # Readers take `accuracy` for a share of right answers; what is another metric has another name.
             "accuracy" if plain else "metric": encode(measured),
             "verification": encode(variant.verification),
+            "deployment": encode(variant.deployment),
         },
     )
 

@@ -11,7 +11,8 @@ from haversack.convert.budget import ROUNDING, duration, judge, points
 from haversack.convert.budget_file import NUMBERS, SIZES, BudgetFile, Growth, Section, read_budget
 from haversack.convert.bundle_contents import described
 from haversack.convert.errors import UsageError
-from haversack.convert.report import BudgetCheck, BudgetRow, Judgement, Latency, Variant
+from haversack.convert.measured import Latency
+from haversack.convert.report import BudgetCheck, BudgetRow, Judgement, Variant
 from haversack.runtimes import measurements
 from haversack.runtimes.bundle import open_bundle
 

@@ -20,7 +20,7 @@ class Model:
 
     Attributes:
         name: File name without its suffix.
-        format: `onnx`, `tflite`, `keras`, `h5` or `savedmodel`.
+        format: `onnx`, `tflite`, `keras`, `h5`, `savedmodel` or `skops`.
         sha256: Of the file (of a folder: over sorted relative paths and bytes).
         bytes: Size of the file or folder.
         opset: The pinned opset it is held at.
@@ -29,6 +29,7 @@ class Model:
         parameters: Elements of all initializers.
         inputs: In the model's order.
         outputs: In the model's order.
+        notes: What the user should know of how it was read, one sentence each.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Model:
     parameters: int
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ import numpy as np
 from haversack.convert import latency, latency_browser
 from haversack.convert.data import open_data
 from haversack.convert.errors import DataError, UsageError
-from haversack.convert.report import REFERENCE_EVALUATED, Bench, Benched, Output, Ran
+from haversack.convert.measured import REFERENCE_EVALUATED
+from haversack.convert.report import Bench, Benched, Output, Ran
 from haversack.convert.report_browser import InBrowser
 from haversack.convert.sources.read import check_content
 from haversack.convert.verify.execute import joined, silent

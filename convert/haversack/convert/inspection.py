@@ -8,6 +8,7 @@ from pathlib import Path
 
 from haversack.convert.bundle_contents import contents
 from haversack.convert.compress.recipes import RECIPES
+from haversack.convert.deployment import Deployment
 from haversack.convert.errors import Blocker, SourceError, UnsupportedError, UsageError
 from haversack.convert.flexible import Size
 from haversack.convert.pipeline import (
@@ -16,7 +17,7 @@ from haversack.convert.pipeline import (
     open_dimensions,
 )
 from haversack.convert.report import Inspection, Preflight
-from haversack.convert.targets import Options, open_target
+from haversack.convert.targets import Options, Target, open_target
 from haversack.convert.verify.execute import Progress
 from haversack.convert.work import Data, Work
 from haversack.runtimes.bundle import SUFFIX
@@ -83,10 +84,22 @@ def inspect(
     for index, target in enumerate(targets):
         if progress is not None:
             progress(0.5 + 0.5 * index / len(targets), f"asking {target.name}")
+        blockers = _blockers(work, target.name, compress, calibration, options)
         preflights.append(
-            Preflight(target.name, compress, _blockers(work, target.name, compress, calibration, options))
+            Preflight(target.name, compress, blockers, None if blockers else _deployment(work, target, compress))
         )
     return Inspection(work.facts(), tuple(preflights))
+
+
+def _deployment(work: Work, target: Target, compress: str) -> Deployment | None:
+    """What follows for devices, of a target that knows; the model is compressed already."""
+    ask = getattr(target, "deployment", None)
+    if ask is None:
+        return None
+    recipe = checked_recipe(compress, "minmax", "per-channel", calibrated=True)
+    compressed = work.compressed(recipe, static=target.name in STATIC_TARGETS)
+    found: Deployment = ask(compressed.model, compress, Options())
+    return found
 
 
 def _blockers(work: Work, name: str, compress: str, calibration: Data | None, options: Options) -> tuple[Blocker, ...]:

@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 
-from haversack.convert.report import Latency
+from haversack.convert.measured import Latency
 
 WARM_UP = 5
 """Calls before the first that counts: lazy allocation, caches, the processor's clock."""

@@ -20,6 +20,11 @@ RECIPES = ("fp32", "fp16", "int8", "int16", "int8-dynamic", *_WEIGHTS, *(f"{name
 """As in `compress.recipes`, repeated here because that package imports numpy; a test holds the two together."""
 
 METRICS = ("top1", "top5", "auc", "mse", "cosine")
+METHODS = (
+    *("equalize", "fitted-scales", "second-order", "adaround"),
+    *("bias-correction", "analytic-bias-correction", "reduced-range"),
+)
+"""What may be named with --methods; `compress.methods` says what each is."""
 
 Scalar = str | int | float | bool
 
@@ -187,6 +192,22 @@ def recipes_of(spec: str) -> tuple[str, ...]:
     return names
 
 
+def methods_of(spec: str | None) -> tuple[str, ...] | None:
+    """Methods from a list with commas, each once; `none` for none, None where nothing is said.
+
+    Raises:
+        UsageError: One is unknown.
+    """
+    if spec is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in spec.split(",") if name.strip()))
+    if names == ("none",):
+        return ()
+    for name in names:
+        _choice("--methods", name, METHODS)
+    return names
+
+
 def check_options(
     target: str,
     compress: str,
@@ -205,7 +226,7 @@ def check_options(
     _choice("compression", compress, RECIPES)
     _choice("--io-layout", io_layout, ("keep", "channels-last"))
     _choice("--io-dtype", io_dtype, ("float32", "int8"))
-    _choice("--ranges", ranges, ("minmax", "percentile", "mse"))
+    _choice("--ranges", ranges, ("minmax", "percentile", "mse", "entropy"))
     _choice("--weights", weights, ("auto", "per-channel", "per-tensor"))
     if deployment_target is not None:
         _choice("--deployment-target", deployment_target, ("iOS15", "iOS16", "iOS17", "iOS18"))

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 from haversack.convert import latency
-from haversack.convert.budget import budget_of, judge, misses
+from haversack.convert.budget import Budget, budget_of, judge, misses, unjudged
 from haversack.convert.bundling import bundle
 from haversack.convert.compress.plan import Plan
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
 from haversack.convert.data.overlap import apart
 from haversack.convert.errors import UnsupportedError, UsageError, VerificationError
 from haversack.convert.flexible import Size
+from haversack.convert.measured import Accuracy
 from haversack.convert.names import TARGETS, hyperparameters_of
 from haversack.convert.packed import Made
 from haversack.convert.pipeline import (
@@ -32,7 +33,7 @@ from haversack.convert.pipeline import (
 from haversack.convert.planning import choice
 from haversack.convert.planning.planner import Planner, Stages
 from haversack.convert.publish import check_output, private_folder, publish, size
-from haversack.convert.report import Accuracy, Pack, Skipped, Variant
+from haversack.convert.report import Pack, Skipped, Variant
 from haversack.convert.targets import Options, Target, open_target
 from haversack.convert.verify.accuracy import measure_of
 from haversack.convert.verify.execute import Progress, Samples, silent
@@ -243,7 +244,7 @@ def pack(
         tried=tried,
         relaxing=choice.relaxing(variants, budget, tried),
         stages={name: round(seconds, 2) for name, seconds in stages.seconds.items()},
-        notes=(shared,) if shared else (),
+        notes=_notes(shared, variants, budget),
         advice=_advice(calibration, evaluation, samples),
     )
 
@@ -347,6 +348,18 @@ def _source_accuracy(work: Work, samples: Samples | None) -> Accuracy | None:
 
 def _key(variant: Variant) -> str:
     return f"{variant.target}/{variant.compression}"
+
+
+def _notes(shared: str, variants: Sequence[Variant], budget: Budget) -> tuple[str, ...]:
+    notes = [shared] if shared else []
+    elsewhere = dict.fromkeys(variant.target for variant in variants if unjudged(variant, budget))
+    if elsewhere:
+        targets = ", ".join(elsewhere)
+        notes.append(
+            f"--max-latency is about this machine, where {targets} is only emulated, so its latency was not judged; "
+            "name a device and its measurements: --max-latency 2ms@NAME --bench NAME.json"
+        )
+    return tuple(notes)
 
 
 def _advice(calibration: Data | None, evaluation: Data | None, samples: Samples | None) -> tuple[str, ...]:

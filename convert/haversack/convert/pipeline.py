@@ -13,12 +13,14 @@ from typing import Literal
 import onnx_ir as ir
 
 from haversack.convert.compress import Compressed, is_quantized
+from haversack.convert.compress.methods import checked
 from haversack.convert.compress.plan import Plan
 from haversack.convert.compress.recipes import RECIPES, RangeRule, Recipe, WeightGranularity
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError, VerificationError
 from haversack.convert.flexible import Size
 from haversack.convert.hub.shapes import symbols
 from haversack.convert.image_inputs import images_of
+from haversack.convert.measured import Verification
 from haversack.convert.names import default_output, target_of
 from haversack.convert.packed import Made
 from haversack.convert.publish import check_output, private_folder, publish, size
@@ -61,6 +63,7 @@ def convert(
     states: Mapping[str, str] | None = None,
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
+    methods: Sequence[str] | None = None,
     verify: bool = True,
     inputs: Data | None = None,
     metric: str | None = None,
@@ -71,7 +74,7 @@ def convert(
     """Convert one model to one artifact, and execute it against its source before it is published.
 
     Args:
-        model: An `.onnx`, `.tflite`, `.keras` or `.h5` file, or a SavedModel folder.
+        model: An `.onnx`, `.tflite`, `.keras`, `.h5` or `.skops` file, or a SavedModel folder.
         to: `tflite`, `coreml`, `onnx` or `web`; None: what `output`'s suffix says.
         compress: A recipe, one of `compress.recipes.RECIPES`: `fp32`, `fp16`, `int8`, `int8-weights`, `palette4`, …
         calibration: DATA for `int8`: what the activations' ranges are taken from. int4 weights, palettes and pruning
@@ -89,6 +92,7 @@ def convert(
         states: Inputs that a Core ML package keeps from call to call, each with the output that is left in it.
         ranges: How int8 chooses an activation's range.
         weights: One scale a channel, one a tensor, or what measures better.
+        methods: What int8 does beyond rounding to the nearest: names of `compress.methods`; None: the default ones.
         verify: Execute the artifact and compare; otherwise the result says `verified: false`.
         inputs: DATA to verify on; by default the calibration data, without it seeded made-up inputs.
         metric: What of those inputs accuracy means, by default `top1`; see `verify.metrics`.
@@ -115,13 +119,13 @@ def convert(
             calibration=calibration, preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype,
             deployment_target=deployment_target, dims=dict(dims or {}),
             image_inputs=list(image_inputs), states=dict(states or {}), ranges=ranges, weights=weights,
-            verify=verify, inputs=inputs, metric=metric,
+            methods=None if methods is None else list(methods), verify=verify, inputs=inputs, metric=metric,
         )  # fmt: skip
     say = progress or silent
     check_output(path, force=force)
     if path.exists() and path.resolve() == source_path.resolve():
         raise UsageError(f"the output is the model itself: {path}")
-    recipe = checked_recipe(compress, ranges, weights, calibrated=calibration is not None)
+    recipe = checked_recipe(compress, ranges, weights, calibrated=calibration is not None, methods=methods)
     options = Options(io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target)
 
     say(0.0, f"reading {source_path.name}")
@@ -160,7 +164,14 @@ def convert(
     return Conversion(work.facts(), dataclasses.replace(made.variant, path=str(path)))
 
 
-def checked_recipe(name: str, ranges: RangeRule, weights: WeightGranularity, *, calibrated: bool) -> Recipe:
+def checked_recipe(
+    name: str,
+    ranges: RangeRule,
+    weights: WeightGranularity,
+    *,
+    calibrated: bool,
+    methods: Sequence[str] | None = None,
+) -> Recipe:
     """The recipe of that name.
 
     Raises:
@@ -175,7 +186,9 @@ def checked_recipe(name: str, ranges: RangeRule, weights: WeightGranularity, *, 
         )
     if name == "int16":
         return Recipe.of(Plan("int16", arithmetic="int16", ranges=ranges))
-    return Recipe(name, ranges, weights)
+    if methods is not None and name != "int8":
+        raise UsageError(f"--methods is for int8; {name} rounds as well as it can by itself, leave it out")
+    return Recipe(name, ranges, weights, methods=None if methods is None else checked(methods, calibrated=calibrated))
 
 
 def checked_plan(plan: Plan, work: Work) -> Plan:
@@ -287,6 +300,7 @@ def describe(target: Target, recipe: Recipe, written: Written, compressed: Compr
         min_runtime=written.min_runtime,
         transposes=written.transposes,
         moved=written.moved,
+        deployment=written.deployment,
     )
 
 
@@ -328,14 +342,14 @@ def verified(
         if companion.suffix in ENGINES:
             # The same graph in another format, whose layers nothing can look into: held to the contract end to end.
             judge(dataclasses.replace(subject, path=companion, layers=()), reference, outputs)
-    notes = (*variant.notes, *reference.notes)
+    notes = (*variant.notes, *reference.notes, *work.source.notes)
     measured = dataclasses.replace(variant, verification=judged.verification, accuracy=judged.accuracy, notes=notes)
     return Made(measured, written, lambda: judged.edges)
 
 
 def completed(work: Work, target: Completes, recipe: Recipe, made: Made, samples: Samples | None) -> Made:
     """Have a target put what was found out into its artifact, and measure the artifact as it is now."""
-    from haversack.convert.bundling import artifact_golden, fitted, tolerance
+    from haversack.convert.bundling import artifact_golden, class_labels, fitted, tolerance
 
     golden = [] if samples is None else artifact_golden(made.edges, samples)
     inputs = tuple(edge.spec for edge in made.edges.inputs)
@@ -348,11 +362,14 @@ def completed(work: Work, target: Completes, recipe: Recipe, made: Made, samples
         verification=made.variant.verification,
         golden=golden,
         tolerance=tolerance(made, recipe.family, golden),
-        labels=None if samples is None else samples.classes,
+        labels=class_labels(work, samples),
         preprocess=fitted(work.preprocess, inputs),
     )
     parts = target.complete(made.written, proof)
     path = made.written.path
+    verification = made.variant.verification
+    if samples is not None and made.written.inside is not None:
+        verification = in_browser(made, samples)
     brotlis = [part.brotli_bytes for part in parts]
     variant = dataclasses.replace(
         made.variant,
@@ -361,8 +378,29 @@ def completed(work: Work, target: Completes, recipe: Recipe, made: Made, samples
         brotli_bytes=None if None in brotlis else sum(each or 0 for each in brotlis),
         sha256=path_sha256(path),
         parts=parts,
+        verification=verification,
     )
     return Made(variant, made.written, lambda: made.edges)
+
+
+def in_browser(made: Made, samples: Samples) -> Verification:
+    """Execute a web folder in Chromium too, where there is one; what is known of it then.
+
+    Raises:
+        VerificationError: It computes something else there.
+    """
+    from haversack.convert.verify import in_chromium
+    from haversack.convert.verify.native import sentences
+
+    assert made.written.inside is not None
+    known = made.variant.verification
+    edges = made.edges
+    feeds = [edges.feeds(sample) for sample in in_chromium.spread(samples)]
+    found = in_chromium.execute(made.written.inside.parent, edges.engine, feeds)
+    if isinstance(found, str):
+        return dataclasses.replace(known, notes=(*known.notes, f"It was not executed in a browser: {found}."))
+    by = f"{known.by} and {found.runtime} in {found.chromium}"
+    return dataclasses.replace(known, by=by, notes=(*known.notes, *sentences(found)))
 
 
 def part(progress: Progress, start: float, stop: float) -> Progress:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from haversack.convert import described
 from haversack.convert.compress import Compressed
 from haversack.convert.compress import compress as compress_graph
-from haversack.convert.compress.mixed import Observed, apply_plan, observe_model
+from haversack.convert.compress.mixed import EQUALIZE, Observed, apply_plan, observe_model
 from haversack.convert.compress.recipes import Recipe
 from haversack.convert.data import Dataset, open_data, synthetic
 from haversack.convert.errors import UsageError
@@ -69,7 +69,7 @@ class Work:
     _compressed: dict[tuple[str, bool], Compressed] = field(default_factory=dict)
     _outputs: dict[str, dict[str, Array]] = field(default_factory=dict)
     _reference: Reference | None = None
-    _observed: Observed | None = None
+    _observed: dict[bool, Observed] = field(default_factory=dict)
 
     @classmethod
     def begin(
@@ -173,20 +173,22 @@ class Work:
         if key not in self._compressed:
             graph = self.sized if static else self.source.model
             if recipe.plan is not None:
-                made, notes, repeat = apply_plan(graph, recipe.plan, self.observed(progress))
+                made, notes, repeat = apply_plan(
+                    graph, recipe.plan, self.observed(progress, equalized=EQUALIZE in recipe.plan.methods)
+                )
                 self._compressed[key] = Compressed(made, tuple(notes), repeat)
             else:
                 batches = None if self.calibration is None else (feeds for feeds, _ in self.calibration.batches(1))
                 self._compressed[key] = compress_graph(graph, recipe, batches, progress)
         return self._compressed[key]
 
-    def observed(self, progress: Progress | None = None) -> Observed:
+    def observed(self, progress: Progress | None = None, *, equalized: bool = False) -> Observed:
         """What calibration data says of the model, looked at once; nothing without data."""
-        if self._observed is None:
+        if equalized not in self._observed:
             data = self.calibration
             calls = None if data is None else lambda: (feeds for feeds, _ in data.batches(1))
-            self._observed = observe_model(self.sized, calls, progress)
-        return self._observed
+            self._observed[equalized] = observe_model(self.sized, calls, progress, equalized=equalized)
+        return self._observed[equalized]
 
     def forget(self, recipe: Recipe) -> None:
         """Let go of what was made by a recipe."""
@@ -231,6 +233,7 @@ class Work:
             parameters=int(parameters),
             inputs=tuple(described.Tensor(s.name, s.dtype, s.shape) for s in model_specs(list(graph.inputs))),
             outputs=tuple(described.Tensor(s.name, s.dtype, s.shape) for s in model_specs(list(graph.outputs))),
+            notes=self.source.notes,
         )
 
     def _is_static(self) -> bool:

@@ -12,8 +12,13 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 UNTIMED_AREA = 70.0
 """Area of a point whose latency was not measured."""
 
-SIZE, GZIP, LATENCY = "size", "gzip size", "latency"
-AXES = {SIZE: ("bytes", "size on disk, kB"), GZIP: ("gzip_bytes", "size as gzip, kB"), LATENCY: ("p50", "latency p50")}
+SIZE, GZIP, BROTLI, LATENCY = "size", "gzip size", "brotli size", "latency"
+AXES = {
+    SIZE: ("bytes", "size on disk, kB"),
+    GZIP: ("gzip_bytes", "size as gzip, kB"),
+    BROTLI: ("brotli_bytes", "size as brotli, kB"),
+    LATENCY: ("p50", "latency p50"),
+}
 """What can stand along the chart's bottom: column and title."""
 
 
@@ -71,6 +76,7 @@ def tradeoff(table: pd.DataFrame, axis: str = SIZE) -> alt.LayerChart:
             alt.Tooltip("name:N", title="variant"),
             alt.Tooltip("bytes:Q", title="bytes", format=",d"),
             alt.Tooltip("gzip_bytes:Q", title="gzip bytes", format=",d"),
+            alt.Tooltip("brotli_bytes:Q", title="brotli bytes", format=",d"),
             alt.Tooltip("accuracy:Q", title="accuracy, %", format=".2f"),
             alt.Tooltip("agreement:Q", title="agreement, %", format=".2f"),
             alt.Tooltip("latency:Q", title=f"latency p50, {unit}", format=".3~g"),

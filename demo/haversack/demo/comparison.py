@@ -75,6 +75,7 @@ def table(rows: Sequence[Row]) -> str:
     unit, factor = _unit(rows)
     best_bytes = _best(rows, lambda row: row.bytes)
     best_gzip = _best(rows, lambda row: row.gzip_bytes)
+    best_brotli = _best(rows, lambda row: row.brotli_bytes)
     best_p50 = _best(rows, lambda row: row.p50)
     columns: list[tuple[str, str, Callable[[Row], str]]] = [
         ("target", "hv-left", _target),
@@ -84,6 +85,10 @@ def table(rows: Sequence[Row]) -> str:
     if any(row.gzip_bytes is not None for row in rows):
         columns.append(
             ("gzip bytes", "", lambda row: _bold(_number(row.gzip_bytes, ",d"), row.gzip_bytes == best_gzip))
+        )
+    if any(row.brotli_bytes is not None for row in rows):
+        columns.append(
+            ("brotli bytes", "", lambda row: _bold(_number(row.brotli_bytes, ",d"), row.brotli_bytes == best_brotli))
         )
     if any(row.accuracy is not None for row in rows):
         columns.append(("accuracy, % <small>95 % interval</small>", "", _accuracy))

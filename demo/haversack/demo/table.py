@@ -25,6 +25,7 @@ class Row:
         compression: The recipe.
         bytes: Size of the artifact.
         gzip_bytes: Size of one gzip stream over it; None where the bundle does not say.
+        brotli_bytes: Size of one brotli stream; None likewise.
         accuracy: Top-1 in percent; None without labels.
         low: Lower bound of its 95 % interval, in percent.
         high: Its upper bound.
@@ -45,6 +46,7 @@ class Row:
     compression: str
     bytes: int
     gzip_bytes: int | None
+    brotli_bytes: int | None
     accuracy: float | None
     low: float | None
     high: float | None
@@ -72,6 +74,7 @@ def rows(bundle: Bundle) -> list[Row]:
         measured = bundle.measurements.variants.get(variant.id) or VariantMeasurements()
         accuracy = measured.facts.get("accuracy")
         interval: Mapping[str, Any] = accuracy if isinstance(accuracy, Mapping) else {}
+        brotli_bytes = measured.facts.get("brotli_bytes")
         gzip_bytes = measured.facts.get("gzip_bytes")
         latency = measured.latencies[0] if measured.latencies and not variant.emulated else None
         found.append(
@@ -81,6 +84,7 @@ def rows(bundle: Bundle) -> list[Row]:
                 compression=variant.compression,
                 bytes=variant.file.bytes,
                 gzip_bytes=gzip_bytes if isinstance(gzip_bytes, int) else None,
+                brotli_bytes=brotli_bytes if isinstance(brotli_bytes, int) else None,
                 accuracy=_percent(measured.accuracy),
                 low=_percent(interval.get("low")),
                 high=_percent(interval.get("high")),

@@ -35,6 +35,7 @@ def command(
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
     metric: options.Metric = None,
+    methods: options.Methods = None,
     single_file: options.SingleFile = False,
     no_verify: options.NoVerify = False,
     force: options.Force = False,
@@ -50,6 +51,7 @@ def command(
         check_options,
         default_output,
         dims_of,
+        methods_of,
         single_file_output,
         states_of,
         target_of,
@@ -79,6 +81,7 @@ def command(
             ranges=ranges,
             weights=weights,
             metric=metric,
+            methods=methods_of(methods),
             verify=not no_verify,
             limits=options.limits(timeout, memory),
             progress=progress,
@@ -108,5 +111,6 @@ def _print(made: Conversion) -> None:
         rows.append(("accuracy", f"{show.accuracy(variant.accuracy)}, {show.difference(variant.accuracy)}"))
     rows += [(moved.kind, show.moved(moved)) for moved in variant.moved]
     rows += show.transpose_rows(variant.transposes)
+    rows += show.deployment_rows(variant.deployment, short=True)
     rows += [("note", note) for note in variant.notes]
     show.lines(rows)

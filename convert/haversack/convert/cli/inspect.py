@@ -19,7 +19,7 @@ SHOWN_LAYERS = 24
 def command(
     model: options.Model,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="TARGETS", help="Ask these targets: tflite, coreml, onnx.")
+        str | None, typer.Option("--to", metavar="TARGETS", help="Ask these targets: tflite, coreml, onnx, web.")
     ] = None,
     compress: options.Compress = "fp32",
     calibration: options.Calibration = None,
@@ -73,12 +73,15 @@ def _print(found: Inspection) -> None:
         ("operators", ", ".join(f"{op} {count}" for op, count in model.ops.items()) or "none"),
     ]
     rows += _edges(model.inputs, model.outputs)
+    rows += [("note", note) for note in model.notes]
     show.lines(rows)
     for preflight in found.preflights:
         verdict = "yes" if not preflight.blockers else f"no, {len(preflight.blockers)} blockers"
         print(f"\n{preflight.target} {preflight.compression}: {verdict}")
         for blocker in preflight.blockers:
             print(f"  {blocker}")
+        if preflight.deployment is not None:
+            show.lines([(f"  {name}", text) for name, text in show.deployment_rows(preflight.deployment)])
 
 
 def _print_bundle(bundle: Contents) -> None:

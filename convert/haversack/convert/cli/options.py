@@ -11,7 +11,7 @@ from haversack.convert.names import size_of
 from haversack.convert.worker_client import Limits
 
 Model = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="An .onnx, .tflite, .keras or .h5 file, or a SavedModel folder.")
+    Path, typer.Argument(metavar="MODEL", help="An .onnx, .tflite, .keras, .h5 or .skops file, or a SavedModel folder.")
 ]
 Compress = Annotated[
     str,
@@ -48,10 +48,20 @@ DeploymentTarget = Annotated[
     typer.Option("--deployment-target", metavar="OS", help="Oldest system for Core ML: iOS15, 16, 17 or 18."),
 ]
 Ranges = Annotated[
-    str, typer.Option("--ranges", metavar="RULE", help="How int8 chooses ranges: minmax, percentile or mse.")
+    str, typer.Option("--ranges", metavar="RULE", help="How int8 chooses ranges: minmax, percentile, mse or entropy.")
 ]
 Weights = Annotated[
     str, typer.Option("--weights", metavar="HOW", help="int8 weights: auto, per-channel or per-tensor.")
+]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        "--methods",
+        metavar="LIST",
+        help="What int8 does beyond rounding, with commas: equalize, fitted-scales, second-order or adaround, "
+        "bias-correction or analytic-bias-correction, reduced-range; none for none. "
+        "Default: second-order,bias-correction.",
+    ),
 ]
 Dims = Annotated[
     list[str] | None,

@@ -172,13 +172,18 @@ def _print(made: Pack) -> None:
     if made.path:
         rows.append(("bundle", f"{made.path}, {made.bytes:,} bytes, {len(made.variants)} variants"))
     if made.source_accuracy is not None:
-        rows.append(("source", f"accuracy {show.accuracy(made.source_accuracy)}"))
+        rows.append(
+            (
+                "source",
+                ("accuracy " if made.source_accuracy.metric == "top1" else "") + show.accuracy(made.source_accuracy),
+            )
+        )
     told = [(show.difference(v.accuracy), v) for v in made.variants if v.accuracy is not None]
     told += [(text, v) for v in made.variants for text in _budget(made, v)]
     told += [(note, v) for v in made.variants for note in (*v.notes, *v.verification.notes)]
     rows += [(_names(made.variants, [v for text, v in told if text == each]), each) for each in dict(told)]
     rows += [("not made", f"{skip.target} {skip.compression}: {skip.reason}") for skip in made.skipped]
-    rows += [("data", note) for note in made.notes]
+    rows += [("note", note) for note in made.notes]
     rows += [("for more", advice) for advice in made.advice]
     if rows:
         show.lines(rows)

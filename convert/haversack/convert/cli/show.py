@@ -9,21 +9,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from haversack.convert.report import (
-    Accuracy,
-    Latency,
-    Moved,
-    OutputError,
-    Part,
-    Transposed,
-    Variant,
-    Verification,
-    encode,
-)
+from haversack.convert.deployment import Deployment
+from haversack.convert.measured import Accuracy, Latency, OutputError, Verification
+from haversack.convert.report import Moved, Part, Transposed, Variant, encode
 from haversack.convert.report_browser import InBrowser
 from haversack.convert.worker_client import Progress
 
 SHOWN_TRANSPOSES = 8
+SHOWN_LEFT = 3
 
 
 @contextlib.contextmanager
@@ -139,7 +132,10 @@ def difference(measured: Accuracy) -> str:
 
 def _number(value: float | None, form: str, scale: float = 1.0) -> str:
     """A number; what is infinite has become None on its way through JSON."""
-    return "unknown" if value is None else format(scale * value, form)
+    if value is None:
+        return "unknown"
+    told = format(scale * value, form)
+    return format(0.0, form) if not any(digit in told for digit in "123456789") else told
 
 
 def latency(measured: Latency | None) -> str:
@@ -189,6 +185,46 @@ def part_rows(parts: Sequence[Part]) -> list[tuple[str, str]]:
         )
         for part in ((*parts, whole) if len(parts) > 1 else (whole,))
     ]
+
+
+def deployment_rows(found: Deployment | None, *, short: bool = False) -> list[tuple[str, str]]:
+    """How an ONNX Runtime artifact gets onto devices; `--json` has every node that a provider leaves.
+
+    Args:
+        found: None of another target.
+        short: Packages by name only, and no reasons.
+    """
+    if found is None:
+        return []
+    packages = found.packages
+    if short:
+        names = ", ".join(f"{each.manager} {each.name} ({each.platform})" for each in packages)
+        rows = [("packages", f"{names}; {packages[0].at_least} or later")]
+    else:
+        rows = [
+            (
+                f"{each.manager}",
+                f"{each.name} {each.at_least} or later ({each.known} known), {each.platform}: {each.holds}",
+            )
+            for each in packages
+        ]
+    for fit in found.providers:
+        pieces = f" in {fit.partitions} partition{'s' * (fit.partitions > 1)}" if fit.taken else ""
+        reasons: dict[str, list[str]] = {}
+        for each in fit.left:
+            reasons.setdefault(each.reason, []).append(f"{each.op} {each.count}")
+        left = "; ".join(f"{reason}: {', '.join(ops[:SHOWN_LEFT])}{', …' * (len(ops) > SHOWN_LEFT)}"
+                         for reason, ops in reasons.items())  # fmt: skip
+        why = f"; left: {left}" if left and not short else ""
+        rows.append((fit.provider, f"{fit.taken} of {fit.nodes} nodes{pieces} ({fit.basis}){why}"))
+        rows += [("", note) for note in fit.notes if not short]
+    build = found.reduced
+    if build is not None:
+        kept = f"{build.operators} operators, {build.kernels} of {build.kernels_full:,} kernels"
+        rows.append(("reduced build", f"{kept} ({build.config})" if short else f"{kept}: {' '.join(build.flags)}"))
+        if not short:
+            rows.append(("", build.known))
+    return rows
 
 
 def verified(proof: Verification) -> str:

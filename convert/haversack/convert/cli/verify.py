@@ -31,6 +31,7 @@ def command(
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
     metric: options.Metric = None,
+    methods: options.Methods = None,
     engine: Annotated[
         str | None,
         typer.Option("--engine", metavar="NAME", help="Execute it here: browser or litertjs run in Chromium."),
@@ -42,7 +43,7 @@ def command(
 ) -> int:
     """Execute ARTIFACT and the model on the same inputs and hold them to the recipe's contract."""
     from haversack.convert import isolated
-    from haversack.convert.names import check_metric, check_options, dims_of, target_of
+    from haversack.convert.names import check_metric, check_options, dims_of, methods_of, target_of
 
     suffix = artifact.with_suffix(".onnx") if artifact.suffix == ".ort" else artifact
     target = target_of(None, suffix)
@@ -63,6 +64,7 @@ def command(
             ranges=ranges,
             weights=weights,
             metric=metric,
+            methods=methods_of(methods),
             engine=engine,
             limits=options.limits(timeout, memory),
             progress=progress,

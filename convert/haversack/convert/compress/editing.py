@@ -99,6 +99,25 @@ def replace_initializer(editor: Editor, value: ir.Value, node: ir.Node) -> None:
     editor.before(next((other for other in graph if other in users), None) if inside else None, [node])
 
 
+def set_constant(editor: Editor, node: ir.Node, index: int, array: Array, name: str) -> None:
+    """Let `node` read another constant at `index`: under the old one's name where nobody else reads that.
+
+    Args:
+        editor: Of the graph.
+        node: Its input at `index` is an initializer, or left out.
+        index: Of the input.
+        array: The new constant.
+        name: Where there was none, or where others go on reading it.
+    """
+    value = node.inputs[index] if index < len(node.inputs) else None
+    if value is not None and len(value.uses()) == 1 and not (value.is_graph_output() or value.is_graph_input()):
+        tensor = ir.Tensor(np.array(array, order="C"), name=value.name)
+        value.const_value, value.shape = tensor, ir.Shape(array.shape)
+        return
+    node.resize_inputs(max(len(node.inputs), index + 1))
+    node.replace_input_with(index, editor.initializer(name, array))
+
+
 def drop_unused_initializers(graph: ir.Graph) -> None:
     """Remove the initializers that nothing reads any more."""
     for name in [

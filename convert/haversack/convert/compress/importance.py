@@ -47,14 +47,14 @@ def importance(
     for found in activations(model, axes, data, BATCHES, progress):
         for name, axis in axes.items():
             array = np.moveaxis(np.asarray(found[name], np.float64), axis or 0, -1)
-            squares = np.nan_to_num(np.square(array), nan=0.0, posinf=0.0)
-            sums[name] = sums.get(name, 0.0) + squares.mean(axis=tuple(range(array.ndim - 1)))
+            powers = np.nan_to_num(np.square(array), nan=0.0, posinf=0.0)
+            sums[name] = sums.get(name, 0.0) + powers.mean(axis=tuple(range(array.ndim - 1)))
         count += 1
     result: dict[str, Array] = {}
     for value, node in readers:
         assert node.inputs[0] is not None
-        spread = _spread(node, value, sums[str(node.inputs[0].name)] / count)
-        result[str(value.name)] = result.get(str(value.name), 0.0) + spread
+        squares = spread(node, value, sums[str(node.inputs[0].name)] / count)
+        result[str(value.name)] = result.get(str(value.name), 0.0) + squares
     return result
 
 
@@ -71,7 +71,7 @@ def _axis(node: ir.Node, index: int) -> int | None:
     return -1 if node.op_type == "MatMul" and plain else None
 
 
-def _spread(node: ir.Node, value: ir.Value, squares: Array) -> Array:
+def spread(node: ir.Node, value: ir.Value, squares: Array) -> Array:
     """A number an input channel, laid out to broadcast to the weights."""
     assert value.shape is not None
     shape = [int(size) for size in value.shape.numpy()]

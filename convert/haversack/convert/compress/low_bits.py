@@ -19,9 +19,6 @@ from haversack.convert.compress.second_order import Solver
 from haversack.convert.errors import UsageError
 from haversack.runtimes.engines import Array
 
-FOUR_BITS = 4.0
-"""Up to here integers are kept in [-7, 7], so that a target may hold them in four bits."""
-
 
 def rounded(
     name: str, array: Array, plan: LayerPlan, axis: int | None, importance: Array | None, solver: Solver | None
@@ -42,12 +39,12 @@ def rounded(
     along = axis if plan.granularity == "per-channel" else None
     if not np.isfinite(array).all():
         raise UsageError(f"{name}: NaN or infinite weights cannot be quantized; repair the model's training")
-    scale = _steps(name, array, plan, along, importance)
-    limit = int4.LIMIT if plan.weights == "int4" or plan.bits <= FOUR_BITS else weights.LIMIT
+    scale = steps(name, array, plan, along, importance)
+    largest = limit(plan)
     step = scale if along is None else scale.reshape([-1 if i == along else 1 for i in range(array.ndim)])
 
     def integers(some: Array, of: Array) -> Array:
-        return np.clip(np.rint(some / of), -limit, limit)
+        return np.clip(np.rint(some / of), -largest, largest)
 
     wide = np.broadcast_to(step, array.shape)
     held = array if solver is None else solver.round(array, lambda some, of: integers(some, of) * of, wide)
@@ -55,8 +52,27 @@ def rounded(
     return Rounded(made, four=plan.weights == "int4")
 
 
-def _steps(name: str, array: Array, plan: LayerPlan, along: int | None, importance: Array | None) -> Array:
-    """One step for all weights, or one an output channel: float32, a scalar or [channels]."""
+def limit(plan: LayerPlan) -> int:
+    """The largest integer that a layer's weights may have."""
+    return int4.LIMIT if plan.weights == "int4" else int(2 ** (plan.bits - 1) - 0.5)
+
+
+def steps(name: str, array: Array, plan: LayerPlan, along: int | None, importance: Array | None) -> Array:
+    """The steps of a layer's weights.
+
+    Args:
+        name: Of the weights, for messages.
+        array: float32, any shape.
+        plan: Of the layer, which computes in integers.
+        along: The axis of the output channels for one step each; None: one for all.
+        importance: Of each weight's squared error, broadcastable to them; None: all alike.
+
+    Returns:
+        float32, a scalar or [channels].
+
+    Raises:
+        UsageError: There are NaN or infinite weights.
+    """
     rows = array.reshape(1, -1) if along is None else np.moveaxis(array, along, 0).reshape(array.shape[along], -1)
     if plan.weights == "int8" and plan.bits == LayerPlan.bits:
         return weights.quantize(name, array, along).scale

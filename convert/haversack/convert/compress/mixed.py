@@ -11,8 +11,9 @@ Under float arithmetic every layer's weights are held in their own form of `form
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +24,10 @@ from haversack.convert.compress.calibrate import Calibration, Progress, calibrat
 from haversack.convert.compress.editing import Editor
 from haversack.convert.compress.float16 import store_float16
 from haversack.convert.compress.groups import Group, quantization
-from haversack.convert.compress.low_bits import rounded
+from haversack.convert.compress.low_bits import limit, rounded, steps
+from haversack.convert.compress.methods import apply
+from haversack.convert.compress.methods.reconstruct import Wanted, channel_axis
+from haversack.convert.compress.methods.stepwise import sample
 from haversack.convert.compress.plan import INTEGER, LayerPlan, Plan
 from haversack.convert.compress.qdq import Rounded
 from haversack.convert.compress.range_of import scale_of_group
@@ -34,6 +38,10 @@ from haversack.convert.compress.storage import Known, Seen, layout, observe, sto
 from haversack.convert.compress.unpacking import unpack_weights
 from haversack.convert.errors import UsageError
 from haversack.runtimes.engines import Array
+
+EQUALIZE = "equalize"
+
+Batches = Sequence[Mapping[str, Array]]
 
 Data = Callable[[], Iterable[Mapping[str, Array]]]
 """Gives batches of one sample, from the start at each call."""
@@ -46,23 +54,30 @@ class Observed:
     Attributes:
         activations: A histogram of each value that may be quantized; None without data.
         weights: How much errors in weights matter.
+        batches: Some of the data, for what goes layer by layer.
+        equalized: Whether it was the equalised model that was looked at.
     """
 
     activations: Calibration | None = None
     weights: Seen = field(default_factory=Seen)
+    batches: Batches = ()
+    equalized: bool = False
 
 
-def observe_model(model: ir.Model, data: Data | None, progress: Progress | None = None) -> Observed:
+def observe_model(
+    model: ir.Model, data: Data | None, progress: Progress | None = None, *, equalized: bool = False
+) -> Observed:
     """Run the float hub graph on calibration data.
 
     Args:
         model: With static shapes; not changed.
         data: Calibration data; None where there is none, which leaves float arithmetic.
         progress: Told how far it is.
+        equalized: Look at the equalised model, for plans that equalise.
     """
     if data is None:
-        return Observed()
-    source = unpack_weights(model)
+        return Observed(equalized=equalized)
+    source = _rescaled(unpack_weights(model), equalized)
     plan = quantization(source.graph)
     members = [each for group in plan.groups for each in group.members if isinstance(each, ir.Value)]
     names = list(dict.fromkeys(str(value.name) for value in (*members, *plan.inner)))
@@ -76,7 +91,12 @@ def observe_model(model: ir.Model, data: Data | None, progress: Progress | None 
             progress(0.5 + 0.5 * fraction, phrase)
 
     seen = calibrate(source, names, data(), first)
-    return Observed(Calibration(seen.histograms), observe(source, data(), second))
+    weights = observe(source, data(), second)
+    return Observed(Calibration(seen.histograms), weights, tuple(sample(seen.kept, source)), equalized)
+
+
+def _rescaled(model: ir.Model, equalized: bool) -> ir.Model:
+    return apply.before(model, (EQUALIZE,))[0] if equalized else model
 
 
 def planned_layers(model: ir.Model) -> dict[str, ir.Node]:
@@ -106,30 +126,57 @@ def apply_plan(
         UsageError: The plan names a layer that the model does not have, wants integers without calibration data, or
             the model is quantized already.
     """
+    source = _source(model, plan)
+    _check(plan, planned_layers(source))
+    if observed.equalized != (EQUALIZE in plan.methods):
+        raise ValueError("what was observed is the model with another equalisation than the plan's")
+    if plan.arithmetic not in ("int8", "int16"):
+        return _float(source, plan, observed), [], functools.partial(_float_again, plan, observed)
+    if observed.activations is None:
+        raise UsageError(f"{plan.name}: {plan.arithmetic} needs calibration data (--calibration DATA)")
+    floats = frozenset(name for name in planned_layers(source) if not plan.of(name).integer)
+    prepared = apply.round_weights(
+        _held(source, plan, observed), _wanted(source, plan, observed), plan.methods, observed.batches,
+        four=frozenset(name for name in planned_layers(source) if plan.of(name).weights == "int4"),
+    )  # fmt: skip
+    quantized = _integer(prepared, plan, floats, observed.activations)
+    made, shifts = apply.after(source, quantized, plan.methods, observed.batches)
+    return made, prepared.notes, functools.partial(_integer_again, plan, observed, prepared, floats, shifts)
+
+
+def _source(model: ir.Model, plan: Plan) -> ir.Model:
+    """The float graph that a plan is about."""
     source = unpack_weights(model)
     if any(node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear") for node in source.graph.all_nodes()):
         raise UsageError(f"{plan.name}: this model is already quantized; convert it with fp32, which keeps it as it is")
-    layers = planned_layers(source)
-    _check(plan, layers)
-    if plan.arithmetic not in ("int8", "int16"):
-        made = _float(source, plan, layers, observed)
-    elif observed.activations is None:
-        raise UsageError(f"{plan.name}: int8 needs calibration data (--calibration DATA)")
-    else:
-        made = _integer(source, plan, layers, observed, observed.activations)
-    return made, [], functools.partial(_again, plan, observed)
+    return _rescaled(source, EQUALIZE in plan.methods)
 
 
-def _again(plan: Plan, observed: Observed, model: ir.Model) -> ir.Model:
-    """Compress the same model at other sizes.
+def _float_again(plan: Plan, observed: Observed, model: ir.Model) -> ir.Model:
+    """Compress the same model at other sizes."""
+    return _float(_source(model, plan), plan, observed)
+
+
+def _integer_again(
+    plan: Plan,
+    observed: Observed,
+    prepared: apply.Prepared,
+    floats: Collection[str],
+    shifts: Mapping[str, Array],
+    model: ir.Model,
+) -> ir.Model:
+    """Compress the same model at other sizes, with the numbers that were chosen.
 
     Raises:
         ValueError: At these sizes the model has values that calibration did not see.
     """
+    assert observed.activations is not None
+    same = apply.again(_held(_source(model, plan), plan, observed), prepared)
     try:
-        return apply_plan(model, plan, observed)[0]
+        quantized = _integer(dataclasses.replace(prepared, model=same), plan, floats, observed.activations)
     except KeyError as error:
         raise ValueError(f"calibration saw no {error} at the default size") from None
+    return apply.shift_again(quantized, shifts)
 
 
 def _check(plan: Plan, layers: Mapping[str, ir.Node]) -> None:
@@ -149,28 +196,43 @@ def _check(plan: Plan, layers: Mapping[str, ir.Node]) -> None:
         )
 
 
-def _float(model: ir.Model, plan: Plan, layers: Mapping[str, ir.Node], observed: Observed) -> ir.Model:
+def _float(model: ir.Model, plan: Plan, observed: Observed) -> ir.Model:
+    """Every layer's weights in their own form."""
     copy = model.clone()
     editor = Editor(copy.graph)
-    for name in layers:
+    for name in planned_layers(model):
         _hold(editor, _node(copy.graph, name), plan.of(name), observed.weights)
     return copy
 
 
-def _integer(
-    model: ir.Model, plan: Plan, layers: Mapping[str, ir.Node], observed: Observed, seen: Calibration
-) -> ir.Model:
+def _held(model: ir.Model, plan: Plan, observed: Observed) -> ir.Model:
+    """Under integer arithmetic, the weights of the layers that stay float in their own form."""
     copy = model.clone()
     editor = Editor(copy.graph)
-    floats = {name for name in layers if not plan.of(name).integer}
-    chosen: dict[str, Rounded] = {}
-    by_name = {str(node.name): node for node in copy.graph}
-    for name in layers:
-        node, layer = by_name[name], plan.of(name)
-        if not layer.integer:
-            _hold(editor, node, layer, observed.weights)
-        elif operators.kind(node) == "weighted":
-            chosen[name] = round_layer(editor, node, layer, observed.weights)
+    for name in planned_layers(model):
+        if not plan.of(name).integer:
+            _hold(editor, _node(copy.graph, name), plan.of(name), observed.weights)
+    return copy
+
+
+def _wanted(model: ir.Model, plan: Plan, observed: Observed) -> dict[str, Wanted]:
+    """How the weights of integer layers are to be rounded."""
+    found = {}
+    for name, node in planned_layers(model).items():
+        layer = plan.of(name)
+        value = node.inputs[1] if len(node.inputs) > 1 else None
+        array = operators.constant(value)
+        if not layer.integer or operators.kind(node) != "weighted" or value is None or array is None:
+            continue
+        axis = channel_axis(node) if layer.granularity == "per-channel" else None
+        step = steps(str(value.name), array, layer, axis, observed.weights.importance.get(str(value.name)))
+        found[name] = Wanted(limit(layer), axis is not None, step)
+    return found
+
+
+def _integer(prepared: apply.Prepared, plan: Plan, floats: Collection[str], seen: Calibration) -> ir.Model:
+    """Insert QuantizeLinear and DequantizeLinear around the layers that compute in integers."""
+    copy = prepared.model.clone()
     touched = quantization(copy.graph, floats)
     bits = 16 if plan.arithmetic == "int16" else 8
     scales: dict[int, Scale] = {}
@@ -184,7 +246,7 @@ def _integer(
         scale_of(group)
     nodes = [str(node.name) for node, kind in touched.nodes.items() if kind == "weighted"]
     per_channel = {name: plan.of(name).granularity == "per-channel" for name in nodes}
-    qdq.insert(copy.graph, touched, scale_of, per_channel, chosen)
+    qdq.insert(copy.graph, touched, scale_of, per_channel, prepared.integers)
     return copy
 
 

@@ -140,8 +140,8 @@ class _Inserter:
         axis = channel_axis(node) if self.per_channel[str(node.name)] else None
         floor = weights.scale_floor(bias, input_scale, self.scale_of(self.plan.of[output]).scale)
         given = self.rounded.get(str(node.name))
-        if given is not None and np.all(given.weights.scale >= floor):
-            made = given.weights
+        if given is not None:
+            made = weights.raised(given.weights, floor)
             integers = made.quantized.astype(ml_dtypes.int4) if given.four else made.quantized
         else:
             made = weights.quantize(str(value.name), array, axis, floor)
@@ -215,8 +215,8 @@ def insert(
         plan: Made from this very graph.
         scale_of: The scale of each group.
         per_channel: By node name, for every weighted node: one weight scale a channel, or one for all.
-        rounded: By node name, weights that were rounded already; where their scale is too small for the layer's bias or
-            multiplier they are rounded anew.
+        rounded: By node name, weights that were rounded already; where a scale is too small for the layer's bias or
+            multiplier it is raised.
     """
     inserter = _Inserter(Editor(graph), plan, scale_of, per_channel, rounded or {})
     for node, kind in plan.nodes.items():

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from haversack.convert.compress.plan import Plan
 
-RangeRule = Literal["minmax", "percentile", "mse"]
+RangeRule = Literal["minmax", "percentile", "mse", "entropy"]
 WeightGranularity = Literal["auto", "per-channel", "per-tensor"]
 
 
@@ -88,6 +88,7 @@ class Recipe:
         name: One of `RECIPES`, or the plan's own name.
         ranges: How an activation's range is chosen from what calibration saw.
         weights: One scale a channel, one a tensor, or whichever measures better.
+        methods: Names of `compress.methods`; None: the default ones.
         plan: Says the precision of each layer; None: all layers are held as the recipe says.
     """
 
@@ -95,6 +96,7 @@ class Recipe:
     ranges: RangeRule = "mse"
     weights: WeightGranularity = "auto"
     plan: Plan | None = None
+    methods: tuple[str, ...] | None = None
 
     @property
     def family(self) -> str:
@@ -104,4 +106,4 @@ class Recipe:
     @classmethod
     def of(cls, plan: Plan) -> Recipe:
         """The recipe that follows a plan."""
-        return cls(plan.name, plan.ranges, plan=plan)
+        return cls(plan.name, plan.ranges, plan=plan, methods=plan.methods or None)

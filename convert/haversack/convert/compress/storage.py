@@ -6,7 +6,6 @@ small constants weigh little and cost accuracy.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -18,9 +17,10 @@ from haversack.convert.compress import cluster, forms, int4, prune, weights
 from haversack.convert.compress.calibrate import Progress
 from haversack.convert.compress.editing import Editor
 from haversack.convert.compress.importance import importance
+from haversack.convert.compress.methods.stepwise import sample
 from haversack.convert.compress.operators import weight_axis, weight_values
 from haversack.convert.compress.recipes import HALF, STORAGES, Recipe, Storage
-from haversack.convert.compress.second_order import BATCHES, Solver, layer_of, moments
+from haversack.convert.compress.second_order import Solver, layer_of, moments
 from haversack.convert.errors import UsageError
 from haversack.runtimes.engines import Array
 
@@ -110,11 +110,11 @@ def store_weights(
 def observe(
     model: ir.Model, calibration: Iterable[Mapping[str, Array]] | None, progress: Progress | None = None
 ) -> Seen:
-    """Run the float hub graph on calibration data, of which the first `BATCHES` batches are taken."""
+    """Run the float hub graph on calibration data, of which a sample is taken."""
     if calibration is None:
         return Seen()
     values = [value for value in weight_values(model.graph) if layout(value) is not None]
-    batches = list(itertools.islice(calibration, BATCHES))
+    batches = sample(calibration, model)
     layers = [layer for value in values if (layer := layer_of(value)) is not None]
     return Seen(importance(model, values, batches), moments(model, layers, batches, progress))
 

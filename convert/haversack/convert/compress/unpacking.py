@@ -45,6 +45,12 @@ def unpack_weights(model: ir.Model) -> ir.Model:
     return copy
 
 
+def unpacked_value(value: ir.Value | None) -> Array | None:
+    """The float32 array of an initializer, or of what unpacks one; None for all else."""
+    maker = None if value is None else value.producer()
+    return constant(value) if maker is None else unpacked(maker)
+
+
 def unpacked(node: ir.Node) -> Array | None:
     """The float32 result of `node`, where it unpacks a constant; None where it does something else."""
     array = constant(node.inputs[0]) if node.inputs else None

@@ -81,6 +81,16 @@ def quantize(name: str, weights: Array, axis: int | None, floor: Array | float =
     return Weights(quantized, scale, axis)
 
 
+def raised(weights: Weights, floor: Array | float) -> Weights:
+    """The same weights with no scale smaller than `floor`, a scalar, or one a channel; their integers only shrink."""
+    least = np.max(floor) if weights.axis is None else floor
+    if np.all(weights.scale >= least):
+        return weights
+    scale = np.maximum(weights.scale, least).astype(np.float32)
+    spread = scale if weights.axis is None else _along(scale, weights.axis, weights.quantized.ndim)
+    return Weights(np.rint(weights.dequantize() / spread).astype(np.int8), scale, weights.axis)
+
+
 def scale_floor(bias: Array | None, input_scale: float, output_scale: float) -> Array | float:
     """The smallest weight scale that keeps a channel's bias inside int32 and its multiplier representable.
 

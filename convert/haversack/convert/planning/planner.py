@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,11 +36,8 @@ OBJECTIVES: dict[str | None, tuple[str, ...]] = {
 TARGETS: dict[str, tuple[str, ...]] = {"size": ("tflite", "onnx"), "wire": ("tflite", "onnx"), "weights": ("coreml",)}
 """The targets that each family's plans are made for."""
 
-DEFAULT_DROP = 1.0
-"""Points that a plan may lose where the user has not said."""
-
 EXECUTED = 2000
-"""Samples that each plan is executed on, evenly spread; artifacts are executed on all."""
+"""Samples, evenly spread, that each plan is executed on where a point estimate judges; artifacts see all of them."""
 
 
 @dataclass
@@ -88,11 +84,6 @@ class Planner:
     _sensitivities: dict[str, Sensitivity] = field(default_factory=dict)
     _grounds: dict[str, Ground] = field(default_factory=dict)
 
-    @property
-    def max_drop(self) -> float:
-        """Points that a plan may lose."""
-        return DEFAULT_DROP if self.budget.max_drop is None else self.budget.max_drop
-
     def plans(
         self, objective: str | None, targets: Sequence[str], progress: Progress
     ) -> list[tuple[Recipe, tuple[str, ...]]]:
@@ -108,10 +99,10 @@ class Planner:
             ground = self._ground(family, _part(progress, index / len(wanted), (index + 0.5) / len(wanted)))
             with self.stages.timed(f"searching for {family.name}"):
                 step = _part(progress, (index + 0.5) / len(wanted), (index + 1) / len(wanted))
-                tried = search.search(ground, family, self.max_drop, step)
+                tried = search.search(ground, family, self.budget, step)
             self.tried[family.name] = tried = search.renamed(tried, taken)
             serves = tuple(target for target in TARGETS[family.name] if target in targets)
-            found += [(Recipe.of(each.plan), serves) for each in search.worth_making(tried, self._drop_asked(tried))]
+            found += [(Recipe.of(each.plan), serves) for each in search.worth_making(tried, self.budget)]
         return found
 
     def tighter(self, variants: Sequence[Variant], targets: Sequence[str]) -> list[tuple[Recipe, tuple[str, ...]]]:
@@ -143,14 +134,10 @@ class Planner:
         return found
 
     def _kept(self, variant: Variant) -> bool:
-        return (
-            variant.accuracy is None
-            or self.budget.max_drop is None
-            or all(
-                each.met
-                for each in judge(variant, Budget(max_drop=self.budget.max_drop, confident=self.budget.confident))
-            )
-        )
+        if variant.accuracy is None or self.budget.max_drop is None:
+            return True
+        only_drop = Budget(max_drop=self.budget.max_drop, confident=self.budget.confident)
+        return all(each.met for each in judge(variant, only_drop))
 
     def _plan(self, family: str, bound: float) -> Recipe | None:
         ground = self._grounds[family]
@@ -181,11 +168,6 @@ class Planner:
             for each in rows
         )
 
-    def _drop_asked(self, tried: Sequence[Tried]) -> float:
-        """The drop that artifacts are made within: the budget, or the least there is where nothing keeps it."""
-        least = min((each.drop for each in tried), default=math.inf)
-        return max(self.max_drop, least)
-
     def _ground(self, family: Family, progress: Progress) -> Ground:
         with self.stages.timed("calibrating"):
             observed = self.work.observed(_part(progress, 0.0, 0.2))
@@ -204,7 +186,9 @@ class Planner:
                 progress=_part(progress, 0.2, 1.0),
             )
         with self.stages.timed("running the source"):
-            reference = _thinned(self.work.reference(self.samples), EXECUTED)
+            reference = self.work.reference(self.samples)
+        if not self.budget.confident:
+            reference = _thinned(reference, EXECUTED)
         ground = Ground(self.work, observed, sensitivity, reference)
         self._grounds[family.name] = ground
         return ground

@@ -13,15 +13,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from haversack.convert.budget import Budget
+from haversack.convert.compress.methods import DEFAULT
 from haversack.convert.compress.mixed import Observed, apply_plan
 from haversack.convert.compress.plan import LayerPlan, Plan
 from haversack.convert.hub.evaluate import Evaluator
+from haversack.convert.measured import Accuracy
 from haversack.convert.planning.candidates import Family
 from haversack.convert.planning.knapsack import InfeasibleError, choose
 from haversack.convert.planning.sensitivity import Sensitivity
-from haversack.convert.report import Accuracy
-from haversack.convert.verify.accuracy import accuracy
-from haversack.convert.verify.compare import changed, noise
+from haversack.convert.verify.compare import noise
 from haversack.convert.verify.execute import Progress, run_all
 from haversack.convert.verify.reference import Reference
 from haversack.convert.work import Work
@@ -30,6 +31,9 @@ from haversack.runtimes.engines import Array
 LOOSE, TIGHT = 1.0, 1e-4
 """Bounds on the sum of costs (nats of divergence, or noise over signal) between which the search moves: at one nothing
 is left of a model, at the other nothing can be seen."""
+
+DEFAULT_DROP = 1.0
+"""Points that a plan may lose where the user has not said."""
 
 START = 0.03
 
@@ -49,8 +53,10 @@ class Tried:
         bound: That its layers' costs were kept to.
         cost: What they add up to.
         room: Bytes of its layers, on disk or on the wire as its family counts.
-        drop: Measured on evaluation data, in points: of accuracy, or of agreement with the source without labels.
-        accuracy: Likewise; None without labels.
+        drop: Measured on evaluation data, in points (of agreement with the source, where there are no labels) or the
+            metric's own unit.
+        worst: The bound of its 95 % interval; infinite where there is none.
+        accuracy: Likewise in full; None where outputs are no class scores and no metric was named.
     """
 
     plan: Plan
@@ -58,7 +64,13 @@ class Tried:
     cost: float
     room: float
     drop: float
+    worst: float
     accuracy: Accuracy | None
+
+    def keeps(self, budget: Budget) -> bool:
+        """Whether the drop is within the budget."""
+        allowed = DEFAULT_DROP if budget.max_drop is None else budget.max_drop
+        return (self.worst if budget.confident else self.drop) <= allowed + 1e-9
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ class Ground:
     reference: Reference
 
 
-def search(ground: Ground, family: Family, max_drop: float, progress: Progress, rounds: int = ROUNDS) -> list[Tried]:
+def search(ground: Ground, family: Family, budget: Budget, progress: Progress, rounds: int = ROUNDS) -> list[Tried]:
     """Find the smallest plans of a family that lose at most so much.
 
     The bound is doubled or halved until it has a plan within the budget on one side and one beyond it on the other;
@@ -87,7 +99,7 @@ def search(ground: Ground, family: Family, max_drop: float, progress: Progress, 
     Args:
         ground: The model and what is known of it.
         family: What its plans are for.
-        max_drop: In points, measured on evaluation data.
+        budget: Whose drop plans have to keep, as measured on evaluation data.
         progress: Told how far it is.
         rounds: Plans that are built at most.
 
@@ -109,7 +121,7 @@ def search(ground: Ground, family: Family, max_drop: float, progress: Progress, 
         key = tuple(plan.layers.items())
         if key not in tried:
             tried[key] = execute(ground, family, plan, bound)
-        if tried[key].drop <= max_drop + 1e-9:
+        if tried[key].keeps(budget):
             good = max(good, bound)
         else:
             bad = min(bad, bound)
@@ -129,10 +141,16 @@ def search(ground: Ground, family: Family, max_drop: float, progress: Progress, 
 def plan_within(sensitivity: Sensitivity, family: Family, bound: float, model: str) -> Plan:
     """The smallest plan whose layers' costs add up to at most a bound.
 
+    Layers that could compute in integers stay float only where the bound cannot be kept otherwise: a float layer among
+    integer ones costs time at both of its ends.
+
     Raises:
         InfeasibleError: There is none.
     """
-    return _planned(family, _chosen(sensitivity, family, bound), sensitivity, model)
+    try:
+        return _solved(sensitivity, family, model, bound=bound, floats=False)
+    except InfeasibleError:
+        return _solved(sensitivity, family, model, bound=bound)
 
 
 def plan_in_room(sensitivity: Sensitivity, family: Family, room: float, model: str) -> Plan:
@@ -141,20 +159,33 @@ def plan_in_room(sensitivity: Sensitivity, family: Family, room: float, model: s
     Raises:
         InfeasibleError: There is none.
     """
-    layers = {name: [plan for plan in rows if plan is not None] for name, rows in sensitivity.rows.items()}
-    costs = [[sensitivity.cost(name, plan) for plan in plans] for name, plans in layers.items()]
+    return _solved(sensitivity, family, model, room=room)
+
+
+def _solved(
+    sensitivity: Sensitivity,
+    family: Family,
+    model: str,
+    *,
+    bound: float | None = None,
+    room: float | None = None,
+    floats: bool = True,
+) -> Plan:
+    """The least bytes within a bound of the costs, or the least cost within a room."""
+    layers = {}
+    for name, rows in sensitivity.rows.items():
+        plans = [plan for plan in rows if plan is not None]
+        integer = [plan for plan in plans if plan.integer]
+        layers[name] = plans if floats or not integer else integer
     rooms = [[_room(sensitivity, family, name, plan) for plan in plans] for name, plans in layers.items()]
-    indices = choose(costs, rooms, room)
+    costs = [[sensitivity.cost(name, plan) for plan in plans] for name, plans in layers.items()]
+    if bound is not None:
+        indices = choose(rooms, costs, bound)
+    else:
+        assert room is not None
+        indices = choose(costs, rooms, room)
     chosen = {name: plans[index] for (name, plans), index in zip(layers.items(), indices, strict=True)}
     return _planned(family, chosen, sensitivity, model)
-
-
-def _chosen(sensitivity: Sensitivity, family: Family, bound: float) -> dict[str, LayerPlan]:
-    layers = {name: [plan for plan in rows if plan is not None] for name, rows in sensitivity.rows.items()}
-    weights = [[_room(sensitivity, family, name, plan) for plan in plans] for name, plans in layers.items()]
-    costs = [[sensitivity.cost(name, plan) for plan in plans] for name, plans in layers.items()]
-    indices = choose(weights, costs, bound)
-    return {name: plans[index] for (name, plans), index in zip(layers.items(), indices, strict=True)}
 
 
 def _planned(family: Family, chosen: dict[str, LayerPlan], sensitivity: Sensitivity, model: str) -> Plan:
@@ -163,7 +194,9 @@ def _planned(family: Family, chosen: dict[str, LayerPlan], sensitivity: Sensitiv
     bits = 8 * sum(_room(sensitivity, family, name, layer) for name, layer in chosen.items()) / max(parameters, 1)
     name = f"{family.name}{bits:.2f}"
     default = LayerPlan("int8") if family.layers else LayerPlan("float16")
-    return Plan(name, model, family.arithmetic, methods=(), default=default, layers=chosen)
+    return Plan(
+        name, model, family.arithmetic, methods=DEFAULT if family.layers else (), default=default, layers=chosen
+    )
 
 
 def _room(sensitivity: Sensitivity, family: Family, name: str, plan: LayerPlan) -> float:
@@ -186,20 +219,12 @@ def execute(ground: Ground, family: Family, plan: Plan, bound: float) -> Tried:
     model, _, _ = apply_plan(ground.work.sized, plan, ground.observed)
     reference = ground.reference
     outputs = run_all(Evaluator(model).run, reference.samples)
-    scores, labels = reference.scores, reference.samples.labels
-    measured = None
-    if scores is None:
-        drop = _noise(reference, outputs)
-    else:
-        own = outputs[scores].reshape(reference.source[scores].shape)
-        if labels is not None:
-            measured = accuracy(own, reference.source[scores], labels)
-            drop = -100 * measured.difference
-        else:
-            drop = 100 * changed(reference.source[scores], own) / len(own)
+    measured = reference.measured(outputs)
+    drop = _noise(reference, outputs) if measured is None else measured.drop
     room = sum(_room(ground.sensitivity, family, name, layer) for name, layer in plan.layers.items())
     cost = sum(ground.sensitivity.cost(name, layer) for name, layer in plan.layers.items())
-    return Tried(plan, bound, cost, room, drop, measured)
+    worst = math.inf if measured is None else measured.drop_bound
+    return Tried(plan, bound, cost, room, drop, worst, measured)
 
 
 def _noise(reference: Reference, outputs: dict[str, Array]) -> float:
@@ -209,20 +234,24 @@ def _noise(reference: Reference, outputs: dict[str, Array]) -> float:
     return max((100 * own[name] / power[name] if power[name] else 0.0) for name in own)
 
 
-def worth_making(tried: list[Tried], max_drop: float, most: int = 3) -> Iterator[Tried]:
+def worth_making(tried: list[Tried], budget: Budget, most: int = 3) -> Iterator[Tried]:
     """Of what was tried, what is worth an artifact: the smallest within the budget, and what is more accurate still.
+
+    Where nothing keeps the budget, the most accurate one.
 
     Args:
         tried: The smallest first.
-        max_drop: In points.
+        budget: Whose drop they have to keep.
         most: So many at most.
     """
-    best = math.inf
     kept: list[Tried] = []
     for each in tried:
-        if each.drop <= max_drop + 1e-9 and each.drop < best and (not kept or each.room > kept[-1].room * (1 + WORTH)):
+        if not each.keeps(budget):
+            continue
+        if not kept or (each.drop < kept[-1].drop and each.room > kept[-1].room * (1 + WORTH)):
             kept.append(each)
-            best = each.drop
+    if not kept and tried:
+        kept = [min(tried, key=lambda each: each.drop)]
     yield from kept[:most]
 
 

@@ -11,6 +11,7 @@ weights, input and output rounded. It is the same for all of the layer's candida
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -25,6 +27,7 @@ import onnx_ir as ir
 from haversack.convert.compress.calibrate import Progress
 from haversack.convert.compress.mixed import Observed, held_weights, quantized_around
 from haversack.convert.compress.plan import LayerPlan, Plan
+from haversack.convert.compress.storage import Seen
 from haversack.convert.hub.cut import behind
 from haversack.convert.hub.evaluate import Evaluator
 from haversack.convert.planning.change import Change, compare, judged_values
@@ -125,7 +128,12 @@ def measure(
         done += len(rows)
         if progress is not None and rows:
             progress(done / total, f"measuring {rows[0].layer}, {done} of {total}")
-    return found
+    # In the order in which they were asked for, whichever process was first.
+    ordered = {
+        layer: {plan: found.rows[layer][plan] for plan in (*plans, None) if plan in found.rows[layer]}
+        for layer, plans in wanted.items()
+    }
+    return Sensitivity(ordered)
 
 
 def _measured(
@@ -145,22 +153,45 @@ def _measured(
         return
     from joblib import Parallel, delayed
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        ir.save(model, path)
-        tasks = (delayed(_in_process)(path, layer, plans, observed, samples, ranges) for layer, plans in work)
-        yield from Parallel(n_jobs=count, return_as="generator_unordered", mmap_mode="r")(tasks)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ir.save(model, folder / "model.onnx")
+        arrays: dict[str, Any] = {f"{n} {key}": each for n, feeds in enumerate(samples) for key, each in feeds.items()}
+        np.savez(folder / "samples.npz", **arrays)
+        tasks = (
+            delayed(_in_process)(folder, layer, plans, _part(model, layer, observed), ranges) for layer, plans in work
+        )
+        yield from Parallel(n_jobs=count, return_as="generator_unordered")(tasks)
+
+
+def _part(model: ir.Model, layer: str, observed: Observed) -> Observed:
+    """What is known of one layer, so that not everything goes to every process."""
+    node = next(node for node in model.graph if node.name == layer)
+    names = {str(value.name) for value in node.inputs if value is not None}
+    return Observed(
+        observed.activations,
+        Seen(
+            {name: array for name, array in observed.weights.importance.items() if name in names},
+            {name: array for name, array in observed.weights.moments.items() if name in names},
+        ),
+    )
 
 
 def _in_process(
-    path: Path,
-    layer: str,
-    plans: list[LayerPlan | None],
-    observed: Observed,
-    samples: list[Feeds],
-    ranges: Plan | None,
+    folder: Path, layer: str, plans: list[LayerPlan | None], observed: Observed, ranges: Plan | None
 ) -> list[Row]:
-    return _layer(ir.load(path), layer, plans, observed, samples, ranges)
+    return _layer(ir.load(folder / "model.onnx"), layer, plans, observed, _samples(folder / "samples.npz"), ranges)
+
+
+@functools.cache
+def _samples(path: Path) -> list[Feeds]:
+    """The samples that were left for the processes, read once by each."""
+    found: dict[int, dict[str, Array]] = {}
+    with np.load(path) as data:
+        for key in data.files:
+            number, name = key.split(" ", 1)
+            found.setdefault(int(number), {})[name] = data[key]
+    return [found[number] for number in sorted(found)]
 
 
 def _layer(
@@ -247,8 +278,11 @@ class _Store:
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
+        with self.path.open("a+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            broken = end and file.read(1) != b"\n"  # a line that was cut off ends here, so that the next is whole
+            file.write((b"\n" if broken else b"") + b"".join(json.dumps(asdict(row)).encode() + b"\n" for row in rows))
 
 
 def _decoded(row: dict[str, object]) -> Row:

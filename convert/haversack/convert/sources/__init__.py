@@ -7,6 +7,7 @@
 | `keras`      | `.keras`                                  | `tensorflow`    |
 | `h5`         | `.h5`, `.hdf5` of Keras                   | `tensorflow`    |
 | `savedmodel` | a TensorFlow SavedModel folder            | `tensorflow`    |
+| `skops`      | `.skops`, a scikit-learn estimator        | `sklearn`       |
 """
 
 from __future__ import annotations

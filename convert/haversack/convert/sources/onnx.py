@@ -10,8 +10,12 @@ import onnx_ir as ir
 
 from haversack.convert.errors import SourceError
 from haversack.convert.hub.mapped import Mapped
+from haversack.convert.sources.classifiers import restate_outputs
 from haversack.convert.sources.onnx_wire import without_weights
 from haversack.runtimes.engines import Array
+
+RESTATED, NOTES = "haversack.restated", "haversack.notes"
+"""Where `ir.Model.meta` keeps what `restate_outputs` gives."""
 
 HELD_BYTES = 1 << 20
 """A file up to this size is parsed as it is."""
@@ -34,11 +38,13 @@ def read_onnx(path: Path) -> ir.Model:
         raise SourceError(f"{path.name} is not an ONNX model: it cannot be parsed; export it again") from None
     if not proto.HasField("graph") or proto.ir_version < 1 or not (proto.graph.node or proto.graph.output):
         raise SourceError(f"{path.name} is not an ONNX model: it holds no graph; export it again")
+    restated, notes = restate_outputs(proto, path.name)
     try:
         model: ir.Model = ir.from_proto(proto)
     except Exception as error:
         reason = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
         raise SourceError(f"{path.name} is a malformed ONNX model: {reason}") from None
+    model.meta[RESTATED], model.meta[NOTES] = restated, notes
     mapped = Mapped()
     for graph in model.graphs():
         for value in graph.initializers.values():

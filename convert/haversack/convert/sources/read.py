@@ -6,14 +6,15 @@ import hashlib
 import importlib
 import os
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx_ir as ir
 
 from haversack.convert.errors import SourceError
 from haversack.convert.hub.load import to_hub
+from haversack.convert.sources.classifiers import Restated
 from haversack.convert.sources.tensorflow_names import name_after_outputs
 
 READERS = {
@@ -22,8 +23,18 @@ READERS = {
     "keras": ("haversack.convert.sources.keras", "read_keras"),
     "h5": ("haversack.convert.sources.keras", "read_h5"),
     "savedmodel": ("haversack.convert.sources.savedmodel", "read_savedmodel"),
+    "skops": ("haversack.convert.sources.scikit_learn", "read_skops"),
 }
-SUFFIXES = {".onnx": "onnx", ".tflite": "tflite", ".lite": "tflite", ".keras": "keras", ".h5": "h5", ".hdf5": "h5"}
+SUFFIXES = {
+    ".onnx": "onnx",
+    ".tflite": "tflite",
+    ".lite": "tflite",
+    ".keras": "keras",
+    ".h5": "h5",
+    ".hdf5": "h5",
+    ".skops": "skops",
+}
+PICKLES = (".pkl", ".pickle", ".joblib")
 
 
 @dataclass(frozen=True)
@@ -32,15 +43,19 @@ class Source:
 
     Attributes:
         model: The legal hub graph.
-        format: Which reader read it: `onnx`, `tflite`, `keras`, `h5` or `savedmodel`.
+        format: Which reader read it: `onnx`, `tflite`, `keras`, `h5`, `savedmodel` or `skops`.
         sha256: Of the file's bytes; of a folder, over its sorted relative paths and each file's bytes.
         name: The file's or folder's name without its suffix.
+        restated: Outputs that the file has otherwise (a classifier's dictionaries and strings), by name.
+        notes: What the user should know of how it was read, one sentence each.
     """
 
     model: ir.Model
     format: str
     sha256: str
     name: str
+    restated: Mapping[str, Restated] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read(path: Path) -> Source:
@@ -67,7 +82,9 @@ def read(path: Path) -> Source:
         raise SourceError(f"{path.name}: {error}") from None
     if format_ != "onnx":
         name_after_outputs(hub)
-    return Source(hub, format_, _sha256(path), path.stem if path.is_file() else path.resolve().name)
+    name = path.stem if path.is_file() else path.resolve().name
+    restated, notes = model.meta.get("haversack.restated", {}), model.meta.get("haversack.notes", ())
+    return Source(hub, format_, _sha256(path), name, restated, notes)
 
 
 def _format(path: Path) -> str:
@@ -93,6 +110,11 @@ def _format(path: Path) -> str:
     if path.name == "saved_model.pb":
         raise SourceError(f"{path} is part of a SavedModel; name its folder, {path.parent}")
     format_ = SUFFIXES.get(path.suffix.lower())
+    if path.suffix.lower() in PICKLES:
+        raise SourceError(
+            f"{path.name} is a pickle, which runs its author's code while it is read: save the estimator with skops "
+            "(skops.io.dump, .skops), or convert it with skl2onnx where it was trained and give the .onnx"
+        )
     if format_ is None:
         raise SourceError(
             f"{path.name}: unknown kind of model {path.suffix or '(no suffix)'}; known are {', '.join(SUFFIXES)} and "
@@ -107,7 +129,7 @@ def check_content(path: Path, format_: str) -> None:
 
     Args:
         path: A file.
-        format_: `onnx`, `tflite`, `keras` or `h5`.
+        format_: `onnx`, `tflite`, `keras`, `h5` or `skops`.
 
     Raises:
         SourceError: It is empty, or plainly another kind of file.
@@ -120,6 +142,8 @@ def check_content(path: Path, format_: str) -> None:
     if not head:
         raise SourceError(f"{path.name} is empty; export or download it again")
     found = _looks_like(head)
+    if found == "keras" and format_ == "skops":  # both are zip archives
+        return
     if found != format_ and not (format_ == "onnx" and found is None):
         what = f"looks like {_NAMES[found]}" if found is not None else "does not"
         kind = _NAMES[format_]
@@ -133,6 +157,7 @@ _NAMES = {
     "tflite": "a TFLite model",
     "keras": "a .keras archive",
     "h5": "an HDF5 file",
+    "skops": "a skops file",
     "lfs": "a Git LFS pointer (run git lfs pull)",
     "text": "a text file",
 }

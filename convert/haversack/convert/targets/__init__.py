@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 import onnx_ir as ir
 
 from haversack.convert.errors import Blocker, UsageError
-from haversack.convert.report import Moved, Part, Transposed, Verification
+from haversack.convert.measured import Verification
+from haversack.convert.report import Moved, Part, Transposed
 from haversack.runtimes.engines import Array, TensorSpec
 from haversack.runtimes.manifest import Tolerance
 
 if TYPE_CHECKING:
+    from haversack.convert.deployment import Deployment
     from haversack.convert.image_inputs import Image
     from haversack.convert.resizing import Resizing
     from haversack.runtimes.preprocess import Preprocess
@@ -100,6 +102,7 @@ class Written:
         moved: Inputs and outputs whose axes stand in another order than the model's.
         inside: The model file in an artifact that is more than a model (`web`): what engines open and layers are
             looked for in; None where the artifact is the model.
+        deployment: How it gets onto devices (ONNX Runtime).
     """
 
     path: Path
@@ -109,6 +112,7 @@ class Written:
     min_runtime: str | None = None
     transposes: tuple[Transposed, ...] = ()
     moved: tuple[Moved, ...] = ()
+    deployment: Deployment | None = None
     inside: Path | None = None
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from haversack.convert.report import Accuracy
+from haversack.convert.measured import Accuracy
 from haversack.convert.verify.metrics import TOP1, Metric, Outputs, Truth, open_metric
 from haversack.convert.verify.statistics import (
     RESAMPLES,
@@ -35,12 +35,12 @@ class Measure:
 
     Attributes:
         metric: What of.
-        allowed: The drop in points, or in the metric's own unit.
+        allowed: The drop in points, or in the metric's own unit; None: no verdict.
         asked: Whether the user named the metric: it must then be possible to measure.
     """
 
     metric: Metric = TOP1
-    allowed: float = ALLOWED
+    allowed: float | None = ALLOWED
     asked: bool = False
 
     def __call__(self, outputs: Outputs, truth: Truth) -> Accuracy:
@@ -78,8 +78,8 @@ class Measure:
                 correct / samples, own, samples, (correct - samples) / samples, difference, against, "Wilson"
             )
         difference = paired_difference(gained, lost, samples)
-        fraction = self.allowed / 100 if self.metric.unit == "points" else self.allowed
-        more = more_samples(gained, lost, samples, fraction)
+        scale = 100 if self.metric.unit == "points" else 1
+        more = None if self.allowed is None else more_samples(gained, lost, samples, self.allowed / scale)
         return self._judged(
             correct / samples, own, samples, (gained - lost) / samples, difference, against, "Agresti-Min",
             gained=gained, lost=lost, more=more,
@@ -113,9 +113,11 @@ class Measure:
         scale = 100.0 if metric.unit == "points" else 1.0
         drop, bound = (-difference, -bounds[0]) if metric.higher_is_better else (difference, bounds[1])
         drop, bound = scale * drop, scale * bound
-        if gained is None:
-            more = more_samples_scaled(drop, bound, samples, self.allowed)
-        said = verdict(drop, bound, self.allowed, metric.unit, more)
+        said = ""
+        if self.allowed is not None:
+            if gained is None:
+                more = more_samples_scaled(drop, bound, samples, self.allowed)
+            said = verdict(drop, bound, self.allowed, metric.unit, more)
         return Accuracy(
             value=value,
             low=own[0],
@@ -145,7 +147,9 @@ def measure_of(metric: str | None, allowed: float | None = None) -> Measure:
         UsageError: There is no such metric.
     """
     opened = TOP1 if metric is None else open_metric(metric)
-    return Measure(opened, ALLOWED if allowed is None else allowed, asked=metric is not None)
+    if allowed is None and opened.unit == "points":
+        allowed = ALLOWED
+    return Measure(opened, allowed, asked=metric is not None)
 
 
 def accuracy(scores: Array, source_scores: Array, labels: Array, allowed: float = ALLOWED) -> Accuracy:

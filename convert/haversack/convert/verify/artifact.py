@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -45,6 +45,7 @@ def verify_artifact(
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
     metric: str | None = None,
+    methods: Sequence[str] | None = None,
     engine: str | None = None,
     isolate: bool = False,
     progress: Progress | None = None,
@@ -65,6 +66,7 @@ def verify_artifact(
         ranges: As it was made.
         weights: As it was made.
         metric: What of the inputs accuracy means, by default `top1`; see `verify.metrics`.
+        methods: As it was made.
         engine: What executes the artifact: None for the engine that its suffix names; `browser` or `litertjs` execute
             it in Chromium and compare with that engine too.
         isolate: Do it in a fresh process with limits.
@@ -82,6 +84,7 @@ def verify_artifact(
             artifact, against, progress=progress, inputs=inputs, compress=compress, calibration=calibration,
             preprocess=preprocess, io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target,
             dims=dict(dims or {}), ranges=ranges, weights=weights, metric=metric, engine=engine,
+            methods=None if methods is None else list(methods),
         )  # fmt: skip
     say = progress or silent
     named = artifact
@@ -94,7 +97,7 @@ def verify_artifact(
         raise UsageError(f"{artifact.name}: no engine runs this kind of file; known are {', '.join(ENGINES)}")
     target = target_of(None, artifact.with_suffix(".onnx") if artifact.suffix == ".ort" else artifact)
     options = Options(io_layout=io_layout, io_dtype=io_dtype, deployment_target=deployment_target)
-    recipe = checked_recipe(compress, ranges, weights, calibrated=calibration is not None)
+    recipe = checked_recipe(compress, ranges, weights, calibrated=calibration is not None, methods=methods)
     say(0.0, f"reading {against.name}")
     work = Work.begin(against, preprocess, dims)
     work.measure = measure_of(metric)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from haversack.convert.report import OutputError
+from haversack.convert.measured import OutputError
 from haversack.convert.verify.contract import RELATIVE_FLOOR
 from haversack.runtimes.engines import Array
 

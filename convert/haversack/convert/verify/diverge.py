@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from haversack.convert.report import LayerError
+from haversack.convert.measured import LayerError
 from haversack.convert.verify.contract import FLOAT16, FLOAT32
 from haversack.convert.verify.layers import Inner, known, layer_errors, node_kinds
 from haversack.convert.verify.probes import open_probe

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.errors import VerificationError
-from haversack.convert.report import REFERENCE_EVALUATED, Accuracy, LayerError, OutputError, Verification
+from haversack.convert.measured import REFERENCE_EVALUATED, Accuracy, LayerError, OutputError, Verification
 from haversack.convert.targets import Layer, Options
 from haversack.convert.verify.compare import changed, decibel, noise, output_errors
 from haversack.convert.verify.contract import COMPRESSED, FLOAT32, Contract

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.hub.evaluate import Evaluator
-from haversack.convert.report import LayerError
+from haversack.convert.measured import LayerError
 from haversack.convert.targets import Layer, Tap
 from haversack.convert.verify.compare import distance
 from haversack.convert.verify.contract import FLOAT32, layer_limit

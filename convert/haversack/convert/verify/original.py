@@ -5,6 +5,7 @@
 | onnx                | onnxruntime, optimisations off                                     |
 | tflite              | LiteRT, builtin kernels without delegates                          |
 | keras, h5, savedmodel | TensorFlow, which reading the file needed anyway                 |
+| skops               | scikit-learn                                                       |
 """
 
 from __future__ import annotations
@@ -16,13 +17,20 @@ from typing import Any
 import numpy as np
 
 from haversack.convert.hub import IR_VERSION
+from haversack.convert.sources.classifiers import Restated
 from haversack.convert.verify.execute import Run
 from haversack.runtimes.engines import Array
 from haversack.runtimes.errors import EngineError
 
 
 def open_original(
-    path: Path, format: str, inputs: tuple[str, ...], outputs: tuple[str, ...], *, large: bool = False
+    path: Path,
+    format: str,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    *,
+    large: bool = False,
+    restated: Mapping[str, Restated] | None = None,
 ) -> tuple[Run, str]:
     """Open the source file.
 
@@ -32,6 +40,7 @@ def open_original(
         inputs: The model's input names, in order.
         outputs: The model's output names, in order.
         large: Its weights should not be held a second time, packed for speed.
+        restated: Outputs that the file has otherwise than the model.
 
     Returns:
         A function from one sample to the outputs under the model's names, and what runs it.
@@ -39,6 +48,14 @@ def open_original(
     Raises:
         EngineError: The runtime rejects the file.
     """
+    if format == "skops":
+        from haversack.convert.verify.original_estimator import open_skops
+
+        return open_skops(path, inputs, outputs, restated or {})
+    if format == "onnx" and restated:
+        from haversack.convert.verify.original_classifier import open_classifier
+
+        return open_classifier(path, outputs, restated)
     if format == "onnx":
         from haversack.runtimes.engines.onnxruntime import open_artifact as open_onnx
 

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from haversack.convert.errors import DataError, VerificationError
 from haversack.convert.hub.evaluate import Evaluator
 from haversack.convert.hub.mapped import LARGE_BYTES, release_weights, weight_bytes
-from haversack.convert.report import Accuracy
+from haversack.convert.measured import Accuracy
 from haversack.convert.sources import Source
 from haversack.convert.verify.accuracy import Measure
 from haversack.convert.verify.compare import output_errors
@@ -94,7 +94,7 @@ def refer(path: Path, source: Source, model: ir.Model, samples: Samples, progres
     nothing = mute(model, read, len(samples))
     try:
         large = weight_bytes(model) > LARGE_BYTES
-        run, by = open_original(path, source.format, inputs, outputs, large=large)
+        run, by = open_original(path, source.format, inputs, outputs, large=large, restated=source.restated)
     except EngineError as error:
         note = f"its own runtime cannot open the source, so the model as read is the reference: {error}"
         return Reference(samples, read, "the model as read", scores, (note, *labels), nothing)

@@ -23,7 +23,8 @@ def limit_of(bits: float) -> int:
     """
     if not LEAST_BITS <= bits <= MOST_BITS:
         raise ValueError(f"weights have 2 to 8 bits, not {bits}")
-    return round(2.0 ** (bits - 1)) - 1
+    largest: int = round(2.0 ** (bits - 1)) - 1
+    return largest
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ of nodes that did not run yet may be changed: the rest of the graph then sees th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
 
 import onnx_ir as ir
+from onnx_ir.traversal import RecursiveGraphIterator
 
+from haversack.convert.compress.calibrate import Reservoir
 from haversack.convert.errors import DataError
 from haversack.runtimes.engines import Array
 
@@ -39,7 +40,7 @@ class Stepwise:
             raise DataError("there is not one batch of calibration data")
         self.model = model
         self._nodes = list(model.graph)
-        self._place = {node: place for place, node in enumerate(self._nodes)}
+        self._place = _places(self._nodes)
         self._last = {value: self._last_use(value) for node in self._nodes for value in node.outputs}
         self._last |= {value: self._last_use(value) for value in model.graph.inputs}
         self._next = 0
@@ -98,31 +99,33 @@ class Stepwise:
         """The place of the last node that reads `value`, in a subgraph or itself; graph outputs are always needed."""
         if value.is_graph_output():
             return len(self._nodes)
-        return max((self._place[_outermost(use.node, self.model.graph)] for use in value.uses()), default=-1)
+        return max((self._place[use.node] for use in value.uses()), default=-1)
 
 
-def _outermost(node: ir.Node, graph: ir.Graph) -> ir.Node:
-    """The node of `graph` itself that `node` is, or is somewhere inside of."""
-    while node.graph is not graph:
-        inner = node.graph
-        assert isinstance(inner, ir.Graph)
-        parent = inner.parent_node
-        assert parent is not None
-        node = parent
-    return node
+def _places(nodes: Sequence[ir.Node]) -> dict[ir.Node, int]:
+    """The place of each node, and of those in its subgraphs."""
+    found: dict[ir.Node, int] = {}
+    for place, node in enumerate(nodes):
+        found[node] = place
+        for attribute in node.attributes.values():
+            if attribute.type is ir.AttributeType.GRAPH:
+                found.update(dict.fromkeys(RecursiveGraphIterator(attribute.as_graph()), place))
+    return found
 
 
 def sample(data: Iterable[Mapping[str, Array]], model: ir.Model) -> list[Mapping[str, Array]]:
-    """The first batches of `data`: `BATCHES`, or as many as can be held with what `model` computes from them.
+    """Batches from all over `data`: `BATCHES`, or as many as can be held with what `model` computes from them.
 
     Raises:
         DataError: There is not one.
     """
     widest = max((_bytes(value) for node in model.graph for value in node.outputs), default=0)
-    taken = list(islice(data, max(1, min(BATCHES, HELD_BYTES // max(4 * widest, 1)))))
-    if not taken:
+    reservoir = Reservoir(max(1, min(BATCHES, HELD_BYTES // max(4 * widest, 1))))
+    for feeds in data:
+        reservoir.offer(feeds)
+    if not reservoir.taken:
         raise DataError("there is not one batch of calibration data")
-    return taken
+    return reservoir.taken
 
 
 def _bytes(value: ir.Value) -> int:

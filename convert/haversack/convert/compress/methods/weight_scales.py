@@ -91,7 +91,8 @@ def _widest(rows: Array, limit: int) -> Array:
     largest = np.abs(rows).max(axis=1, initial=0.0)
     # A channel of zeros is exact at any scale; it takes the others' so that its bias keeps a sensible one.
     largest = np.where(largest > 0, largest, np.abs(rows).max(initial=0.0))
-    return np.maximum(largest / np.float32(limit), np.float32(MIN_SCALE)).astype(np.float32)
+    made: Array = np.maximum(largest / np.float32(limit), np.float32(MIN_SCALE)).astype(np.float32)
+    return made
 
 
 def _rows(name: str, weights: Array, axis: int | None) -> Array:

@@ -26,6 +26,7 @@ from haversack.convert.compress.recipes import HALF, STORAGES, WEIGHTS
 from haversack.convert.errors import Blocker, UnsupportedError, UsageError
 from haversack.convert.targets import Options, Written
 from haversack.convert.targets.coreml.stored import lowest
+from haversack.convert.targets.unit_scales import unit_scales
 
 if TYPE_CHECKING:
     from haversack.convert.targets.coreml.lower import Lowered
@@ -63,6 +64,8 @@ class CoreML:
         from haversack.convert.targets.coreml.layers import layers
         from haversack.convert.targets.coreml.write import write
 
+        if options.resizing is None:
+            model = unit_scales(model)
         lowered = _lowered(model, recipe, ios, options)
         if lowered.blockers:
             raise UnsupportedError(self.name, lowered.blockers)

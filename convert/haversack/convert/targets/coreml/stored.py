@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from haversack.convert.compress.float16 import unfit
 from haversack.runtimes.engines import Array
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ SMALLEST = 128
 
 BITS = (1, 2, 3, 4, 6, 8)
 """What an index into a palette can have; 3 from iOS 18 on."""
+
+_FORM_BYTES = 300
+"""What an operation more takes in a package."""
 
 SPARSE = 0.8
 """A sparse form is taken where it needs at most this share of the bytes: a bit an element, and what is not zero."""
@@ -57,13 +61,21 @@ def lowest(model: ir.Model, storage: Storage | None = None) -> int:
             block = node.attributes.get("block_size")
             if first.dtype in (ir.DataType.INT4, ir.DataType.UINT4) or (block is not None and block.as_int()):
                 return 18
-        elif node.op_type == "Gather" and _is_indices(node.inputs[1]) and first.const_value.size not in _OLD_PALETTES:
-            return 18
+        elif node.op_type == "Gather" and _is_indices(node.inputs[1]):
+            newer = first.const_value.size not in _OLD_PALETTES or _scaled(node)
+            if newer:
+                return 18
     return 16
 
 
 _OLD_PALETTES = (2, 4, 16, 64, 256)
 """Entries of the palettes that iOS 16 has."""
+
+
+def _scaled(node: ir.Node) -> bool:
+    """Whether a palette of integers has scales behind it, one a channel."""
+    readers = node.outputs[0].consumers()
+    return any(each.op_type == "DequantizeLinear" and len(each.inputs[1].shape or ()) > 0 for each in readers)  # type: ignore[union-attr]
 
 
 def _is_indices(value: ir.Value | None) -> bool:
@@ -111,6 +123,8 @@ def integers(b: Builder, data: Array, scale: Array, zero_point: Array, axis: int
         UnsupportedError: The deployment target lacks it.
     """
     kind = str(data.dtype)
+    if not block and (var := _few(b, data, scale, zero_point, axis)) is not None:
+        return var
     if b.ios < 18 and (block or kind.endswith("4")):
         what = "block-wise scales" if block else f"{kind} weights"
         b.refuse(f"{what} are there from iOS 18 on, the deployment target is iOS {b.ios}",
@@ -140,10 +154,36 @@ def integers(b: Builder, data: Array, scale: Array, zero_point: Array, axis: int
     return b.raw(
         "constexpr_affine_dequantize",
         quantized_data=b.constant(data, exact=True),
-        zero_point=b.constant(zero_point.reshape(() if flat else -1), exact=True),
+        zero_point=b.constant(
+            zero_point.reshape(-1)[0] if (zero_point == zero_point.flat[0]).all() else zero_point.reshape(-1),
+            exact=True,
+        ),
         scale=b.constant(scale.reshape(() if flat else -1)),
         axis=b.constant(0 if flat else axis),
     )
+
+
+def _few(b: Builder, data: Array, scale: Array, zero_point: Array, axis: int) -> Var | None:
+    """Integers of few distinct values as a palette, with the scales behind it; None where that is not smaller."""
+    entries, indices = np.unique(data.astype(np.int16), return_inverse=True)
+    bits = next((bits for bits in BITS if len(entries) <= 1 << bits), 8)
+    whole = 4 if str(data.dtype).endswith("4") else 8
+    if (whole - bits) * data.size < 8 * (len(entries) + _FORM_BYTES):
+        return None
+    indices = indices.reshape(data.shape)
+    if not scale.ndim:
+        real = (entries - zero_point.astype(np.int16)).astype(np.float32) * scale.astype(np.float32)
+        return None if b.half and unfit(real) else palette(b, real, indices)
+    if b.ios < 18 or zero_point.any():
+        return None
+    bits = next(bits for bits in BITS if len(entries) <= 1 << bits)
+    table = np.pad(entries, (0, (1 << bits) - len(entries)), mode="edge").astype(np.int8)
+    numbers = b.raw(
+        "constexpr_lut_to_dense",
+        indices=b.packed(indices.astype(np.uint8), f"uint{bits}"),
+        lut=b.constant(table.reshape(*[1] * data.ndim, -1, 1), exact=True),
+    )
+    return b.raw("constexpr_blockwise_shift_scale", data=numbers, scale=b.constant(_along(scale, axis, data.ndim)))
 
 
 def is_palette(entries: Array, indices: Array) -> bool:

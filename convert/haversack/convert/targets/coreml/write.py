@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from haversack.convert.targets.coreml import sdk
+from haversack.convert.targets.coreml.compact import compact
 
 MAIN_PASSES = (
     "common::dead_code_elimination",
@@ -73,6 +74,7 @@ def _serialized(program: Any, ios: int, weights: Path) -> Any:
     _reset_conversion_state()
     proto.description.metadata.Clear()
     proto.mlProgram.attributes.clear()
+    compact(proto, weights / "weight.bin")
     return proto
 
 
@@ -97,7 +99,7 @@ def _fix_identifiers(package: Path) -> None:
     }
     manifest["itemInfoEntries"] = {renamed[old]: entry for old, entry in manifest["itemInfoEntries"].items()}
     manifest["rootModelIdentifier"] = renamed[manifest["rootModelIdentifier"]]
-    path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(manifest, separators=(",", ":"), sort_keys=True))
 
 
 def _digest(item: Path) -> str:

@@ -1,4 +1,4 @@
-"""What onnxruntime would reject, found by asking it: every node that has no kernel, not only the first."""
+"""What onnxruntime would reject: every node without a kernel, found by asking it, and what `runtimes.py` knows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,26 @@ import onnx
 import onnx_ir as ir
 
 from haversack.convert.errors import Blocker
+from haversack.convert.targets.ort.runtimes import Runtime, beyond, limits
 
 
-def blockers(model: ir.Model) -> list[Blocker]:
-    """Every node of `model` that the CPU provider of onnxruntime cannot run; empty where the model loads.
+def blockers(model: ir.Model, runtime: Runtime = "onnxruntime-mobile") -> list[Blocker]:
+    """Every reason why `runtime` cannot run `model`, all at once; empty where it can.
 
-    The whole model is tried first. Where that fails each node is tried alone, in a model of its own.
+    The installed onnxruntime's CPU provider has the kernels that the packages for apps and pages have, but for what is
+    listed in `runtimes.py`. The whole model is tried first; where that fails each node is tried alone, in a model of
+    its own.
+
+    Args:
+        model: A hub graph.
+        runtime: Where it is to run.
     """
+    listed = beyond(model, limits(runtime))
+    named = {blocker.node for blocker in listed}
+    return [*listed, *(blocker for blocker in _without_kernel(model) if blocker.node not in named)]
+
+
+def _without_kernel(model: ir.Model) -> list[Blocker]:
     reason = rejected(_serialized(model))
     if reason is None:
         return []

@@ -33,7 +33,7 @@ class TFLite:
 
     name = "tflite"
     suffix = ".tflite"
-    recipes = ("fp32", "fp16", "int8", "int8-dynamic", *WEIGHTS)
+    recipes = ("fp32", "fp16", "int8", "int16", "int8-dynamic", *WEIGHTS)
 
     def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:  # noqa: ARG002
         """Every reason why `model`, compressed by `recipe`, cannot be lowered; empty means it can."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from haversack.convert.errors import Blocker, UnsupportedError
 from haversack.convert.targets.tflite.graph import Graph, Operator, Quantization, Tensor, Vary, per_tensor
-from haversack.convert.targets.tflite.kernels import FIXED_SCALES, KERNELS, PROMOTIONS, Kernel
+from haversack.convert.targets.tflite.kernels import FIXED_SCALES, FIXED_SCALES_16, KERNELS, PROMOTIONS, Kernel
 from haversack.convert.targets.tflite.schema import TENSOR_TYPES
 from haversack.runtimes.engines import Array
 
@@ -47,6 +47,7 @@ class Result:
         shape: Static sizes, in the layout that the node writes.
         dtype: NumPy's name of the element type.
         quantization: That of the QuantizeLinear that reads it, where there is one.
+        integers: Their type.
         wanted: Whether anything reads it; a lowering may give None for an output that nothing does.
     """
 
@@ -54,6 +55,7 @@ class Result:
     dtype: str
     quantization: Quantization | None = None
     wanted: bool = True
+    integers: str = "int8"
 
 
 class Builder:
@@ -244,11 +246,13 @@ class Builder:
         outputs: list[tuple[tuple[int, ...], str | None]],
         options: dict[str, Any],
     ) -> list[Tensor]:
-        if kernel.int8 is None:
-            raise NoInt8Kernel(f"LiteRT's {code} has no int8 kernel")
+        width = next(t.dtype for n in data if (t := inputs[n]) is not None and t.quantization and not t.constant)
+        rule = kernel.int8 if width == "int8" else kernel.int16
+        if rule is None:
+            raise NoInt8Kernel(f"LiteRT's {code} has no {width} kernel")
         for n in data:
-            inputs[n] = self._in_bits(self._integer_input(inputs[n], code, weights=n in kernel.weights), code)
-        if kernel.int8 == "same":
+            inputs[n] = self._integer_input(inputs[n], code, width, weights=n in kernel.weights)
+        if rule == "same":
             if code in ROUNDS and self.result.quantization is None:
                 raise NoInt8Kernel("its result is not quantized")
             quantization = self._equalize(inputs, data)
@@ -256,50 +260,59 @@ class Builder:
             if any(id(inputs[n]) in self._computed for n in data):
                 raise NoInt8Kernel("it takes several kernels, and int8 between them would round each time")
             wanted = self.result.quantization
-            given = FIXED_SCALES[code] if kernel.int8 == "fixed" else wanted
+            given = (FIXED_SCALES if width == "int8" else FIXED_SCALES_16)[code] if rule == "fixed" else wanted
+            if wanted is not None and self.result.integers != width:
+                raise NoInt8Kernel(f"it reads {width}, and its result is {self.result.integers}")
             if given is None or wanted is None or not given.same(wanted):
                 raise NoInt8Kernel(
                     "its result is not quantized" if wanted is None else f"{code} has one fixed output scale"
                 )
             quantization = given
         results = [
-            Tensor(shape, dtype or "int8", quantization=quantization if dtype in (None, "float32", "int8") else None)
+            Tensor(shape, dtype or width, quantization=quantization if dtype in (None, "float32", width) else None)
             for shape, dtype in ((shape, None if dtype == "float32" else dtype) for shape, dtype in outputs)
         ]
-        if kernel.int8 != "same":
+        if rule != "same":
             self._computed.update(id(t) for t in results)
+        if width == "int16" and code in ("ADD", "SUB"):
+            options = {**options, "pot_scale_int16": False}
         self._append(code, inputs, results, options)
         return results
 
-    def _integer_input(self, tensor: Tensor | None, code: str, weights: bool) -> Tensor | None:
+    def _integer_input(self, tensor: Tensor | None, code: str, width: str, weights: bool) -> Tensor | None:
         if tensor is None or (tensor.quantization is None and tensor.dtype not in ("float32", "float16")):
             return tensor
         if tensor.quantization is not None:
-            if tensor.dtype != "int8" and not (weights and tensor.dtype in ("int4", "int32")):
+            if tensor.dtype != width and not (weights and tensor.dtype in ("int4", "int8", "int32")):
                 raise NoInt8Kernel(f"{code} reads {tensor.dtype}")
             if tensor.quantization.per_channel and not weights:
                 raise NoInt8Kernel(f"{code} takes one scale a tensor")
-            return tensor
+            if width == "int8":
+                return self._in_bits(tensor, code)
+            if tensor.dtype == "int32" and tensor.data is not None:  # the bias: sums of int16 products need 64 bits
+                return Tensor(tensor.shape, "int64", tensor.data.astype(np.int64), tensor.quantization)
+            return tensor.in_bytes()  # LiteRT's int4 depthwise kernel gives garbage on int16
         if tensor.data is None:
             raise NoInt8Kernel(f"{code} reads a float tensor too")
-        return self._uniform(tensor, code)
+        return self._uniform(tensor, code, width)
 
-    def _in_bits(self, tensor: Tensor | None, code: str) -> Tensor | None:
+    def _in_bits(self, tensor: Tensor, code: str) -> Tensor:
         """Weights of four bits stay so where the kernel takes them and, if that is asked for, is as fast on them."""
-        if tensor is None or tensor.dtype != "int4":
+        if tensor.dtype != "int4":
             return tensor
         native = KERNELS[code].int4 and self.int4 != "int8" and (self.int4 == "int4" or code in REWARDS_INT4)
         return tensor if native else tensor.in_bytes()
 
-    def _uniform(self, tensor: Tensor, code: str) -> Tensor:
-        """A float constant with one distinct value is exact in int8; any other must be quantized in the hub."""
+    def _uniform(self, tensor: Tensor, code: str, width: str) -> Tensor:
+        """A float constant with one distinct value is exact in integers; any other must be quantized in the hub."""
         value = tensor.value()
         first = float(value.reshape(-1)[0]) if value.size else 0.0
         if not np.all(value == first) or not np.isfinite(first):
             raise NoInt8Kernel(f"{code} reads a constant that is not quantized")
-        scale = abs(first) / 127 if first else 1.0
-        data = np.full(tensor.shape, np.sign(first) * 127, np.int8)
-        return Tensor(tensor.shape, "int8", data, per_tensor(scale))
+        most = np.iinfo(width).max
+        scale = abs(first) / most if first else 1.0
+        data = np.full(tensor.shape, np.sign(first) * most, width)
+        return Tensor(tensor.shape, width, data, per_tensor(scale))
 
     def _equalize(self, inputs: list[Tensor | None], data: Sequence[int]) -> Quantization:
         tensors = [t for n in data if (t := inputs[n]) is not None and t.quantization is not None]
@@ -309,7 +322,7 @@ class Builder:
             for n in data:
                 tensor = inputs[n]
                 if tensor is not None and tensor.quantization is not None:
-                    inputs[n] = self.requantize(tensor, target) if target is not None else tensor
+                    inputs[n] = self.requantize(tensor, target, tensor.dtype) if target is not None else tensor
         if target is None:
             raise NoInt8Kernel("its inputs are not quantized")
         return target

@@ -152,7 +152,7 @@ def activation_into_producer(graph: Graph) -> None:
         same = before.quantization is after.quantization is None or (
             before.quantization is not None and before.quantization.same(after.quantization)
         )
-        if before.dtype == after.dtype and before.dtype in ("float32", "int8") and same:
+        if before.dtype == after.dtype and before.dtype in ("float32", "int8", "int16") and same:
             producer.options = {**producer.options, "fused_activation_function": ACTIVATIONS[operator.code]}
             view.absorb(producer, operator)
 
@@ -212,7 +212,8 @@ def complete_bias(graph: Graph) -> None:
         if data.quantization is not None and weights.quantization is not None:
             scale = data.quantization.scale * weights.quantization.scale
             quantization = Quantization(scale, np.zeros(scale.size, np.int64))
-            bias = Tensor((channels,), "int32", np.zeros(channels, np.int32), quantization)
+            kind = "int64" if data.dtype == "int16" else "int32"
+            bias = Tensor((channels,), kind, np.zeros(channels, kind), quantization)
         operator.inputs.append(bias)
 
 

@@ -35,6 +35,7 @@ class Kernel:
         plain: Element types of its data inputs, taken as the numbers they are.
         int8: How it runs on quantized int8: `same`, input and output share one scale; `free`, the output has its own;
             `fixed`, the output has that of `FIXED_SCALES`; None, not at all (or not right).
+        int16: The same on quantized int16, whose zero point is 0, with int8 weights and an int64 bias.
         data: Positions of its data inputs (the others are shapes, axes, indices, conditions); None means all.
         weights: Positions that may be quantized per channel, or be an int32 bias.
         max_rank: The most axes any input may have, None for no limit below 8.
@@ -47,6 +48,7 @@ class Kernel:
     weights: tuple[int, ...] = ()
     max_rank: int | None = None
     int4: bool = False
+    int16: Int8 | None = None
 
     def data_inputs(self, count: int) -> tuple[int, ...]:
         """Positions of the data inputs among `count` inputs."""
@@ -61,6 +63,11 @@ FIXED_SCALES: Final[dict[str, Quantization]] = {
     "L2_NORMALIZATION": per_tensor(1 / 128, 0),
 }
 """Output scale and zero point that the TFLite 8-bit specification fixes."""
+
+FIXED_SCALES_16: Final[dict[str, Quantization]] = dict.fromkeys(
+    ("SOFTMAX", "LOGISTIC", "TANH"), per_tensor(1 / 32768, 0)
+)
+"""The same of 16 bits."""
 
 PROMOTIONS: Final[dict[str, tuple[str, ...]]] = {
     "bool": ("int32", "float32"),
@@ -78,17 +85,17 @@ PROMOTIONS: Final[dict[str, tuple[str, ...]]] = {
 
 KERNELS: Final[dict[str, Kernel]] = {
     # arithmetic
-    "ADD": Kernel(F32_I, "free", max_rank=6),
-    "SUB": Kernel(F32_I, "free", max_rank=5),
-    "MUL": Kernel(F32_I, "free", max_rank=6),
+    "ADD": Kernel(F32_I, "free", max_rank=6, int16="free"),
+    "SUB": Kernel(F32_I, "free", max_rank=5, int16="free"),
+    "MUL": Kernel(F32_I, "free", max_rank=6, int16="free"),
     "DIV": Kernel(F32_I32, max_rank=5),
     "FLOOR_DIV": Kernel(F32_I32, max_rank=4),
     "FLOOR_MOD": Kernel(F32_I, max_rank=4),
     "POW": Kernel(F32_I32, max_rank=4),
-    "MAXIMUM": Kernel(F32_I | BYTES | {"int16"}, "same", max_rank=5),
-    "MINIMUM": Kernel(F32_I | BYTES | {"int16"}, "same", max_rank=5),
+    "MAXIMUM": Kernel(F32_I | BYTES | {"int16"}, "same", max_rank=5, int16="same"),
+    "MINIMUM": Kernel(F32_I | BYTES | {"int16"}, "same", max_rank=5, int16="same"),
     "SQUARED_DIFFERENCE": Kernel(F32_I32, "free", max_rank=4),
-    "ABS": Kernel(F32_I32 | {"int16"}, "free"),
+    "ABS": Kernel(F32_I32 | {"int16"}, "free", int16="free"),
     "NEG": Kernel(F32_I),
     "EXP": Kernel(F32, "free"),
     "LOG": Kernel(F32),
@@ -113,65 +120,67 @@ KERNELS: Final[dict[str, Kernel]] = {
     "LOGICAL_AND": Kernel(BOOL, max_rank=4),
     "LOGICAL_OR": Kernel(BOOL, max_rank=4),
     "LOGICAL_NOT": Kernel(BOOL),
-    "SELECT_V2": Kernel(MOVES, "same", data=(1, 2), max_rank=5),
+    "SELECT_V2": Kernel(MOVES, "same", data=(1, 2), max_rank=5, int16="same"),
     # activations
-    "RELU": Kernel(F32, "free"),
-    "RELU6": Kernel(F32, "free"),
+    "RELU": Kernel(F32, "free", int16="free"),
+    "RELU6": Kernel(F32, "free", int16="free"),
     "RELU_N1_TO_1": Kernel(F32, "free"),
     "RELU_0_TO_1": Kernel(F32, "free"),
-    "LEAKY_RELU": Kernel(F32, "free"),
+    "LEAKY_RELU": Kernel(F32, "free", int16="free"),
     "PRELU": Kernel(F32, "free"),
     "ELU": Kernel(F32, "free"),
     "GELU": Kernel(F32, "free"),
     "HARD_SWISH": Kernel(F32, "free"),
-    "LOGISTIC": Kernel(F32, "fixed"),
-    "TANH": Kernel(F32, "fixed"),
-    "SOFTMAX": Kernel(F32, "fixed", max_rank=6),
+    "LOGISTIC": Kernel(F32, "fixed", int16="fixed"),
+    "TANH": Kernel(F32, "fixed", int16="fixed"),
+    "SOFTMAX": Kernel(F32, "fixed", max_rank=6, int16="fixed"),
     "LOG_SOFTMAX": Kernel(F32, "fixed"),
     # weights
-    "CONV_2D": Kernel(F32, "free", weights=(1, 2), max_rank=4, int4=True),
-    "DEPTHWISE_CONV_2D": Kernel(F32, "free", weights=(1, 2), max_rank=4, int4=True),
-    "TRANSPOSE_CONV": Kernel(F32, "free", data=(1, 2, 3), weights=(1, 3), max_rank=4),
+    "CONV_2D": Kernel(F32, "free", weights=(1, 2), max_rank=4, int4=True, int16="free"),
+    "DEPTHWISE_CONV_2D": Kernel(F32, "free", weights=(1, 2), max_rank=4, int4=True, int16="free"),
+    "TRANSPOSE_CONV": Kernel(F32, "free", data=(1, 2, 3), weights=(1, 3), max_rank=4, int16="free"),
     "CONV_3D": Kernel(F32, max_rank=5),
-    "FULLY_CONNECTED": Kernel(F32, "free", weights=(1, 2), max_rank=6, int4=True),
-    "BATCH_MATMUL": Kernel(F32, "free", max_rank=5),
+    "FULLY_CONNECTED": Kernel(F32, "free", weights=(1, 2), max_rank=6, int4=True, int16="free"),
+    "BATCH_MATMUL": Kernel(F32, "free", max_rank=5, int16="free"),
     # windows and normalizations
-    "AVERAGE_POOL_2D": Kernel(F32, "same", max_rank=4),
-    "MAX_POOL_2D": Kernel(F32 | BYTES, "same", max_rank=4),
+    "AVERAGE_POOL_2D": Kernel(F32, "same", max_rank=4, int16="same"),
+    "MAX_POOL_2D": Kernel(F32 | BYTES, "same", max_rank=4, int16="same"),
     "L2_POOL_2D": Kernel(F32, max_rank=4),
     "L2_NORMALIZATION": Kernel(F32, "fixed", max_rank=4),
     "LOCAL_RESPONSE_NORMALIZATION": Kernel(F32, max_rank=4),
     # reductions
-    "MEAN": Kernel(F32_I, "free", data=(0,), max_rank=6),
-    "SUM": Kernel(F32_I, "free", data=(0,), max_rank=6),
-    "REDUCE_MAX": Kernel(F32_I | BYTES | {"int16"}, "same", data=(0,), max_rank=6),
-    "REDUCE_MIN": Kernel(F32_I | BYTES | {"int16"}, "same", data=(0,), max_rank=6),
+    "MEAN": Kernel(F32_I, "free", data=(0,), max_rank=6, int16="free"),
+    "SUM": Kernel(F32_I, "free", data=(0,), max_rank=6, int16="free"),
+    "REDUCE_MAX": Kernel(F32_I | BYTES | {"int16"}, "same", data=(0,), max_rank=6, int16="same"),
+    "REDUCE_MIN": Kernel(F32_I | BYTES | {"int16"}, "same", data=(0,), max_rank=6, int16="same"),
     "REDUCE_PROD": Kernel(F32_I, data=(0,)),
     "ARG_MAX": Kernel(F32_I32 | BYTES, "same", data=(0,)),
     "ARG_MIN": Kernel(F32_I32 | BYTES, "same", data=(0,)),
     "TOPK_V2": Kernel(F32_I | BYTES, "same", data=(0,)),
     # moves
-    "RESHAPE": Kernel(MOVES | {"float16", "float64", "uint16", "uint32", "uint64"}, "same", data=(0,)),
-    "TRANSPOSE": Kernel(MOVES, "same", data=(0,), max_rank=6),
-    "CONCATENATION": Kernel(MOVES, "same", max_rank=6),
-    "SPLIT": Kernel(MOVES - {"int64", "bool"}, "same", data=(1,), max_rank=6),
-    "SPLIT_V": Kernel(MOVES - {"bool"}, "same", data=(0,)),
-    "SLICE": Kernel(MOVES, "same", data=(0,), max_rank=5),
-    "STRIDED_SLICE": Kernel(MOVES, "same", data=(0,), max_rank=5),
+    "RESHAPE": Kernel(MOVES | {"float16", "float64", "uint16", "uint32", "uint64"}, "same", data=(0,), int16="same"),
+    "TRANSPOSE": Kernel(MOVES, "same", data=(0,), max_rank=6, int16="same"),
+    "CONCATENATION": Kernel(MOVES, "same", max_rank=6, int16="same"),
+    "SPLIT": Kernel(MOVES - {"int64", "bool"}, "same", data=(1,), max_rank=6, int16="same"),
+    "SPLIT_V": Kernel(MOVES - {"bool"}, "same", data=(0,), int16="same"),
+    "SLICE": Kernel(MOVES, "same", data=(0,), max_rank=5, int16="same"),
+    "STRIDED_SLICE": Kernel(MOVES, "same", data=(0,), max_rank=5, int16="same"),
     "REVERSE_V2": Kernel(MOVES, "same", data=(0,), max_rank=8),
-    "PAD": Kernel(MOVES - {"bool"}, "same", data=(0,), max_rank=5),
-    "PADV2": Kernel(MOVES - {"bool"}, "same", data=(0, 2), max_rank=5),
-    "MIRROR_PAD": Kernel(MOVES - {"bool", "int16"}, "same", data=(0,)),
-    "TILE": Kernel(MOVES - {"int16"}, "same", data=(0,)),
-    "BROADCAST_TO": Kernel(MOVES | {"float16", "float64", "uint32", "uint64"}, "same", data=(0,), max_rank=8),
-    "GATHER": Kernel(MOVES, "same", data=(0,)),
-    "GATHER_ND": Kernel(MOVES, "same", data=(0,)),
+    "PAD": Kernel(MOVES - {"bool"}, "same", data=(0,), max_rank=5, int16="same"),
+    "PADV2": Kernel(MOVES - {"bool"}, "same", data=(0, 2), max_rank=5, int16="same"),
+    "MIRROR_PAD": Kernel(MOVES - {"bool", "int16"}, "same", data=(0,), int16="same"),
+    "TILE": Kernel(MOVES - {"int16"}, "same", data=(0,), int16="same"),
+    "BROADCAST_TO": Kernel(
+        MOVES | {"float16", "float64", "uint32", "uint64"}, "same", data=(0,), max_rank=8, int16="same"
+    ),
+    "GATHER": Kernel(MOVES, "same", data=(0,), int16="same"),
+    "GATHER_ND": Kernel(MOVES, "same", data=(0,), int16="same"),
     "SCATTER_ND": Kernel(MOVES - {"bool", "int16"}, data=(1,)),
     "ONE_HOT": Kernel(F32_I | BOOL | BYTES, data=(2, 3)),
     "DEPTH_TO_SPACE": Kernel(F32_I | BYTES, "same", max_rank=4),
     "SPACE_TO_DEPTH": Kernel(F32_I | BYTES, "same", max_rank=4),
     "RESIZE_BILINEAR": Kernel(F32, "same", data=(0,), max_rank=4),
-    "RESIZE_NEAREST_NEIGHBOR": Kernel(F32 | BYTES | {"int16"}, "same", data=(0,), max_rank=4),
+    "RESIZE_NEAREST_NEIGHBOR": Kernel(F32 | BYTES | {"int16"}, "same", data=(0,), max_rank=4, int16="same"),
     "DYNAMIC_UPDATE_SLICE": Kernel(F32_I | BOOL | {"int8"}, "same", data=(0, 1)),
     "REVERSE_SEQUENCE": Kernel(F32_I | {"uint8", "int16"}, data=(0,)),
     "NON_MAX_SUPPRESSION_V4": Kernel(F32, data=(1,), max_rank=2),
@@ -200,6 +209,8 @@ def _convolution(plain: int, hybrid: int, hybrid_per_channel: int, int8: int) ->
             and data.shape[3] != weights.shape[3]
         ):
             return 6  # grouped
+        if data is not None and data.dtype == "int16":
+            return 4 if operator.code == "CONV_2D" else 5
         if data is None or weights is None or weights.dtype != "int8":
             dilated = any(operator.options.get(f"dilation_{side}_factor", 1) != 1 for side in "wh")
             return 2 if dilated and operator.code == "DEPTHWISE_CONV_2D" else plain
@@ -217,6 +228,8 @@ def _fully_connected(operator: Operator) -> int:
     hybrid = data is not None and weights is not None and data.dtype == "float32" and weights.dtype == "int8"
     if weights is not None and weights.dtype == "int4":
         return 10
+    if data is not None and data.dtype == "int16":
+        return 7
     if per_channel and hybrid:
         return 12
     if hybrid and operator.options.get("asymmetric_quantize_inputs"):
@@ -264,8 +277,8 @@ def _dequantize(operator: Operator) -> int:
 
 
 def _mul(operator: Operator) -> int:
-    if _dtype(operator, 0) == "int64":
-        return 5
+    if _dtype(operator, 0) in ("int16", "int64"):
+        return 4 if _dtype(operator, 0) == "int16" else 5
     q = [t.quantization for t in (*operator.inputs, *operator.outputs) if t is not None]
     if any(row is None for row in q):
         return 1
@@ -315,6 +328,7 @@ def _dtype(operator: Operator, position: int) -> str:
 
 
 _TWO = _by_dtype(2)
+_THREE_FOR_INT16 = _by_dtype(2, int16=3)
 
 _TWO_FOR_INT8: Final = (
     "ARG_MAX", "ARG_MIN", "AVERAGE_POOL_2D", "DEPTH_TO_SPACE", "EQUAL", "GELU", "GREATER", "GREATER_EQUAL",
@@ -323,10 +337,15 @@ _TWO_FOR_INT8: Final = (
     "SQUARED_DIFFERENCE", "SUM", "TANH", "TOPK_V2",
 )  # fmt: skip
 
+_THREE: Final = (
+    "AVERAGE_POOL_2D", "LOGISTIC", "MAX_POOL_2D", "MEAN", "MIRROR_PAD", "RELU", "RELU6", "SOFTMAX", "TANH",
+)  # fmt: skip
+"""Versions for int8 and int16."""
+
 _VERSIONS: Final[dict[str, Callable[[Operator], int]]] = {
     "ABS": _by_dtype(2, int16=4, int32=5),
-    "ADD": _by_dtype(2, int64=4),
-    "BATCH_MATMUL": _TWO,
+    "ADD": _by_dtype(2, int16=3, int64=4),
+    "BATCH_MATMUL": _THREE_FOR_INT16,
     "BROADCAST_TO": lambda operator: 3 if _dtype(operator, 0) in ("int8", "int16") else 2,
     "CAST": _cast,
     "CONCATENATION": _by_dtype(2, int16=3),
@@ -334,12 +353,12 @@ _VERSIONS: Final[dict[str, Callable[[Operator], int]]] = {
     "DEPTHWISE_CONV_2D": _convolution(1, 4, 6, 3),
     "DEQUANTIZE": _dequantize,
     "DIV": _by_broadcast(2, 1),
-    "EXP": _TWO,
+    "EXP": _by_dtype(2, int16=2),
     "FLOOR_DIV": _by_dtype(float32=2),
     "FULLY_CONNECTED": _fully_connected,
     "GATHER": _by_dtype(2, bool=3, int16=4),
     "GATHER_ND": _by_dtype(bool=5, int16=3),
-    "LEAKY_RELU": _by_dtype(),
+    "LEAKY_RELU": _by_dtype(1, int16=2),
     "LOG": _TWO,
     "MAXIMUM": _by_broadcast(3, 2, int16=4),
     "MINIMUM": _by_broadcast(3, 2, int16=4),
@@ -356,11 +375,12 @@ _VERSIONS: Final[dict[str, Callable[[Operator], int]]] = {
     "SPLIT": _by_dtype(2, position=1, int16=4, int32=3),
     "SPLIT_V": _TWO,
     "STRIDED_SLICE": _by_rank(((4, 4),), 2, bool=3),
-    "SUB": _by_broadcast(3, 2, int64=4),
+    "SUB": _by_broadcast(3, 2, int16=5, int64=4),
     "TILE": _by_dtype(3),
     "TRANSPOSE": _transpose,
     "TRANSPOSE_CONV": _transpose_conv,
     **dict.fromkeys(_TWO_FOR_INT8, _TWO),
+    **dict.fromkeys(_THREE, _THREE_FOR_INT16),
 }
 
 

@@ -338,7 +338,8 @@ class _Driver:
         order = (0, *range(2, rank), 1) if rank > 1 else (0,)
         first = self.b.results[0]
         shape = tuple(first.shape[n] for n in order)
-        self.b.results = (Result(shape, first.dtype, first.quantization), *self.b.results[1:])
+        moved_result = Result(shape, first.dtype, first.quantization, integers=first.integers)
+        self.b.results = (moved_result, *self.b.results[1:])
         moved = [steps.transpose(self.b, data, order), *inputs[1:]]
         outputs = LOWERINGS.call(self.b, node.op_type, name, moved, given)
         head, *rest = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -385,7 +386,9 @@ class _Driver:
             return Result((), "float32", wanted=False)
         shape, dtype = self._type(value)
         found = result_quantization(value)
-        return Result(shape, dtype, found[0] if found is not None and found[1] == "int8" else None, wanted)
+        if found is None or found[1] not in ("int8", "int16"):
+            return Result(shape, dtype, wanted=wanted)
+        return Result(shape, dtype, found[0], wanted, found[1])
 
     def _give_up(self, node: ir.Node) -> None:
         """Stand-ins for what a blocked node computes, so that the rest of the graph is examined too."""

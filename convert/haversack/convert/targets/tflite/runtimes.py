@@ -151,9 +151,13 @@ def measured(operator: Operator) -> str:
     broadcast = many and len({tensor.shape for tensor in given}) > 1
     per_channel = any(tensor.quantization is not None and tensor.quantization.per_channel for tensor in given)
     int4 = code == "FULLY_CONNECTED" and any(tensor.dtype == "int4" for tensor in given)
+    int16 = bool(given) and given[0].dtype == "int16" and given[0].quantization is not None
+    deep = bool(given) and len(given[0].shape) > 2
     grown = {
-        "LiteRT 2.1.6": code in ("MEAN", "PRELU") and many and int8,
-        "LiteRT 1.1.2": int4 and per_channel,
+        "LiteRT 2.1.6": (code in ("MEAN", "PRELU") and many and int8)
+        or (int16 and (code == "TILE" or (code == "SOFTMAX" and many))),
+        "LiteRT 1.3.0": int16 and code == "SUM",
+        "LiteRT 1.1.2": per_channel and (int4 or (int16 and deep and code == "FULLY_CONNECTED")),
         "LiteRT 1.0.1": any(tensor.dtype == "uint16" for tensor in (*given, *operator.outputs))
         or (code == "MUL" and broadcast),
         "2.13.0": (code == "ADD" and broadcast) or (code in ("EXP", "SUM") and int8),

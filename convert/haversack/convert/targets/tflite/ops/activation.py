@@ -60,13 +60,15 @@ def _clip_integers(b: Builder, x: Tensor, low: float, high: float) -> Tensor:
     """Rounding is monotonic, so bounds rounded to the result's scale clip its integers exactly."""
     target = b.result.quantization or x.quantization
     assert target is not None
-    x = b.requantize(x, target)
-    for code, bound, outside in (("MAXIMUM", low, -128), ("MINIMUM", high, 127)):
+    x = b.requantize(x, target, x.dtype)
+    limits = np.iinfo(x.dtype)
+    for code, bound, outside in (("MAXIMUM", low, limits.min), ("MINIMUM", high, limits.max)):
         if math.isinf(bound):
             continue
-        level = np.clip(np.rint(bound / float(target.scale[0])) + target.zero_point[0], -128, 127).astype(np.int8)
+        exact = np.rint(bound / float(target.scale[0])) + target.zero_point[0]
+        level = np.clip(exact, limits.min, limits.max).astype(x.dtype)
         if level != outside:
-            x = steps.binary(b, code, x, Tensor((), "int8", np.array(level), target))
+            x = steps.binary(b, code, x, Tensor((), x.dtype, np.array(level), target))
     return x
 
 

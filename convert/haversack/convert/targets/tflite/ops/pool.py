@@ -169,7 +169,7 @@ def _lowest(b: Builder, x: Tensor, edges: Edges) -> Tensor:
     pads = [(0, 0), *edges, (0, 0)]
     if x.quantization is not None and b.mode == "integer":
         shape = [n + before + after for n, (before, after) in zip(x.shape, pads, strict=True)]
-        lowest = Tensor((), "int8", np.array(-128, np.int8), x.quantization)
+        lowest = Tensor((), x.dtype, np.array(np.iinfo(x.dtype).min, x.dtype), x.quantization)
         return b.op("PADV2", [x, b.const(np.array(pads, np.int32)), lowest], shape)
     return steps.pad(b, x, pads, -np.inf if x.nominal.startswith("float") else np.iinfo(x.nominal).min)
 

@@ -159,9 +159,10 @@ def _constant(b: Builder, x: Tensor, edges: list[tuple[int, int]], value: Tensor
         return steps.pad(b, x, edges)
     if b.mode == "integer" and x.quantization is not None:
         q = x.quantization
-        level = np.clip(np.rint(number / q.scale[0]) + q.zero_point[0], -128, 127)
+        limits = np.iinfo(x.dtype)
+        level = np.clip(np.rint(number / q.scale[0]) + q.zero_point[0], limits.min, limits.max)
         shape = [n + before + after for n, (before, after) in zip(x.shape, edges, strict=True)]
-        inputs = [x, b.const(np.array(edges, np.int32)), Tensor((), "int8", np.array(level, np.int8), q)]
+        inputs = [x, b.const(np.array(edges, np.int32)), Tensor((), x.dtype, np.array(level, x.dtype), q)]
         return b.op("PADV2", inputs, shape)
     return steps.pad(b, x, edges, number)
 

@@ -203,7 +203,7 @@ async function pixels(file, prepare, { shape }) {
   const values = new Array(height * width * channels);
   for (let place = 0; place < height * width; place++) {
     const [r, g, b] = data.subarray(4 * place, 4 * place + 3);
-    const colors = gray ? [Math.round(0.299 * r + 0.587 * g + 0.114 * b)] : prepare.color === "bgr" ? [b, g, r] : [r, g, b];
+    const colors = gray ? [luma(r, g, b)] : prepare.color === "bgr" ? [b, g, r] : [r, g, b];
     colors.forEach((color, channel) => {
       const mean = prepare.mean[channel] ?? prepare.mean[0];
       const std = prepare.std[channel] ?? prepare.std[0];
@@ -212,6 +212,11 @@ async function pixels(file, prepare, { shape }) {
     });
   }
   return shape.every((size) => typeof size === "number") ? values : { data: Float32Array.from(values), shape: imageShape(prepare) };
+}
+
+/** ITU-R BT.601 luma as Pillow rounds it: in integers, 16 bits behind the point. */
+function luma(r, g, b) {
+  return (19595 * r + 38470 * g + 7471 * b + 32768) >> 16;
 }
 
 function imageShape({ layout, size: [height, width], color }) {
