@@ -122,7 +122,8 @@ def measure(name: str, model: Model, folder: Path, seconds: float) -> Iterator[R
                 try:
                     yield _row(label, path, engine, threads, model, seconds)
                 except HaversackError as error:
-                    yield f"{label} in {engine}, {threads} threads: {error}"
+                    yield f"{label} does not run in {engine}: {error}"
+                    break
 
 
 def _row(label: str, path: Path, engine: str, threads: int, model: Model, seconds: float) -> Row:
@@ -218,8 +219,9 @@ def main() -> int:
                     wrong.append(f"{row.artifact}: {row.engine.facts.threads} of {row.threads} threads")
                 if "fp32" in row.artifact and not row.relative <= FLOAT32:
                     wrong.append(f"{row.artifact}: relative error {row.relative:.1e}")
-    lines += ["", f"Isolated pages, {'; '.join(facts.values())}.", *said]
-    print("\n".join([*lines[-1 - len(said) :], *wrong]))
+    notes = ["", f"Isolated pages, {'; '.join(facts.values())}.", "", *(f"- {each}" for each in said)]
+    print("\n".join([*notes, *wrong]))
+    lines += notes
     if arguments.write:
         write_between_marks(arguments.write, "\n".join(lines) + "\n", "browser")
     return int(bool(wrong))

@@ -114,7 +114,8 @@ def _texts(array: Array) -> list[str]:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:240]
+    line = " ".join(str(error).split())
+    return line if len(line) <= 200 else line[:197] + "..."
 
 
 def run(cases: Sequence[Case], nodes: frozenset[str]) -> list[Ended]:

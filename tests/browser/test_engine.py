@@ -130,9 +130,33 @@ def test_what_is_no_model_is_one_line_and_the_browser_lives_on(content: bytes, s
     assert str(caught.value).startswith("m.onnx: ")
     assert "\n" not in str(caught.value)
     assert says in str(caught.value)
+    assert "ERROR_CODE" not in str(caught.value)
     assert before._browser is not None
     assert before._browser.alive
     assert before.run({"x": np.ones((1, 4), np.float32)})["y"][0, 0] == -1
+
+
+def test_weights_in_another_file_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    model = onnx.load_from_string(one_node("Neg", shape=(2,)))
+    model.graph.node[0].input[0] = "w"
+    del model.graph.input[:]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(2, np.float32), "w"))
+    path = tmp_path / "m.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="w.data", size_threshold=0)
+    with pytest.raises(EngineError, match=r"^m\.onnx: browser rejects it: .*keep the weights in the file"):
+        browser.open_artifact(path)
+
+
+def test_a_bundle_runs_in_the_browser() -> None:
+    images = np.load(DIGITS / "evaluation.npz")["image"][:20]
+    with load(DIGITS / "digits.haversack", engine="browser") as model:
+        assert model.variant is not None
+        assert model.variant.target == "onnx"
+        with load(DIGITS / "digits.haversack", variant=model.variant.id) as native:
+            for image in images:
+                wanted = native(image[None])["probabilities"]
+                np.testing.assert_allclose(model(image[None])["probabilities"], wanted, atol=1e-4)
+        assert model.check().ok
 
 
 def test_a_sequence_is_refused_by_its_name() -> None:

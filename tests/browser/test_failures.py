@@ -244,6 +244,17 @@ def test_a_fork_leaves_its_parents_browser_alone() -> None:
     np.testing.assert_array_equal(engine.run(ONES)["y"], -ONES["x"])
 
 
+def test_a_limit_that_no_chromium_lives_under_is_named() -> None:
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (24 << 30, 24 << 30))\n"
+        "from haversack.runtimes.engines.browser import ORT\n"
+        "from haversack.runtimes.engines.browser.session import Browser\n"
+        "Browser(ORT)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "this process may have 24 GiB: ulimit -v" in done.stderr
+
+
 def test_a_long_temporary_folder_is_no_reason_to_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("long" * 20)
     long.mkdir()

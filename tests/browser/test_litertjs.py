@@ -45,7 +45,7 @@ def test_what_it_gives_is_what_native_litert_gives(made: Mapping[str, Path], nam
 
 
 def test_integers_at_the_edge_are_refused_before_anything_runs(made: Mapping[str, Path]) -> None:
-    with pytest.raises(EngineError, match=r"^io\.tflite: image is int8, which LiteRT\.js cannot pass .*--io-dtype"):
+    with pytest.raises(EngineError, match=r"^io\.tflite: image is int8, which a page cannot pass to .*--io-dtype"):
         open_engine(made["io"], engine="litertjs")
 
 

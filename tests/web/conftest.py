@@ -21,6 +21,14 @@ DIGITS = Path(__file__).resolve().parents[2] / "demo" / "haversack" / "demo" / "
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_chromium_at_conversion() -> Iterator[None]:
+    """These folders are run in Chromium by the tests themselves; conversion's own run is test_in_chromium.py's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HAVERSACK_CHROMIUM", "/nowhere/chromium")
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits() -> Path:
     return DIGITS

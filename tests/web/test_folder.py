@@ -206,6 +206,25 @@ def test_absence_of_the_engine_refuses_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("folder")
+def test_what_the_engine_lacks_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """Where on int8: native onnxruntime has a kernel, onnxruntime-web has none (found in Chromium)."""
+    kinds = {"c": onnx.TensorProto.BOOL, "a": onnx.TensorProto.INT8, "b": onnx.TensorProto.INT8}
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Where", ["c", "a", "b"], ["y"], name="pick")],
+        "test",
+        [onnx.helper.make_tensor_value_info(name, kind, [4]) for name, kind in kinds.items()],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT8, [4])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(model, tmp_path / "where.onnx")
+    assert convert(tmp_path / "where.onnx", output=tmp_path / "native.onnx").verified
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UnsupportedError, match=r"web cannot hold this model: pick \(Where\): onnxruntime-web 1\.30\.0"):
+        convert(tmp_path / "where.onnx", output=tmp_path / "where.web")
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_names_and_outputs() -> None:
     assert target_of("web", Path("site")) == "web"
     assert target_of("web", Path("my.site")) == "web"

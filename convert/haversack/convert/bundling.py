@@ -96,7 +96,7 @@ def bundle(
             code_commit=given.get("code_commit"),
             hyperparameters=given.get("hyperparameters") or {},
         ),
-        labels=(None if samples is None else samples.classes) or class_names(work.source.restated),
+        labels=class_labels(work, samples),
         preprocess=work.preprocess,
         measurements=Measurements(
             date=_date(),
@@ -138,6 +138,11 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts
         min_runtime=variant.min_runtime,
         notes=(*variant.notes, *proof.notes),
     )
+
+
+def class_labels(work: Work, samples: Samples | None) -> tuple[str, ...] | None:
+    """Name of each class: the data's folders, or what a classifier's own output names."""
+    return (None if samples is None else samples.classes) or class_names(work.source.restated)
 
 
 def golden_vectors(edges: Edges, samples: Samples) -> Golden:

@@ -366,7 +366,7 @@ def verified(
 
 def completed(work: Work, target: Completes, recipe: Recipe, made: Made, samples: Samples | None) -> Made:
     """Have a target put what was found out into its artifact, and measure the artifact as it is now."""
-    from haversack.convert.bundling import artifact_golden, fitted, tolerance
+    from haversack.convert.bundling import artifact_golden, class_labels, fitted, tolerance
 
     golden = [] if samples is None else artifact_golden(made.edges, samples)
     inputs = tuple(edge.spec for edge in made.edges.inputs)
@@ -379,7 +379,7 @@ def completed(work: Work, target: Completes, recipe: Recipe, made: Made, samples
         verification=made.variant.verification,
         golden=golden,
         tolerance=tolerance(made, recipe.family, golden),
-        labels=None if samples is None else samples.classes,
+        labels=class_labels(work, samples),
         preprocess=fitted(work.preprocess, inputs),
     )
     parts = target.complete(made.written, proof)

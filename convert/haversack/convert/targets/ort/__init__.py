@@ -30,6 +30,7 @@ from haversack.convert.targets.ort.ort_format import operator_config, write_ort
 from haversack.convert.targets.ort.packages import PACKAGES
 from haversack.convert.targets.ort.partitions import provider_fits
 from haversack.convert.targets.ort.reduced import reduced_build
+from haversack.convert.targets.ort.runtimes import Runtime
 from haversack.convert.targets.refusals import ML
 from haversack.convert.targets.unit_scales import unit_scales
 
@@ -73,8 +74,10 @@ class OrtTarget:
     suffix: str = ".onnx"
     recipes: tuple[str, ...] = ("fp32", "fp16", "int8", "int16", "int8-dynamic", "int8-weights", *STORED)
 
-    def preflight(self, model: ir.Model, recipe: str, options: Options) -> list[Blocker]:
-        """Every reason why onnxruntime's CPU provider cannot run `model`."""
+    def preflight(
+        self, model: ir.Model, recipe: str, options: Options, runtime: Runtime = "onnxruntime-mobile"
+    ) -> list[Blocker]:
+        """Every reason why `runtime`'s CPU provider cannot run `model`."""
         if options.io_layout != "keep":
             reason = "onnxruntime's layout is the model's own"
             return [Blocker("options", recipe, reason, "leave --io-layout at keep")]
@@ -84,9 +87,16 @@ class OrtTarget:
                 Blocker(str(model.graph.name), "graph", f"{size:,} bytes of weights in one file of at most 2 GiB",
                         "compress it: int8-weights")
             ]  # fmt: skip
-        return preflight.blockers(model)
+        return preflight.blockers(model, runtime)
 
-    def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
+    def write(
+        self,
+        model: ir.Model,
+        recipe: str,
+        path: Path,
+        options: Options,
+        runtime: Runtime = "onnxruntime-mobile",
+    ) -> Written:
         """Write `path`, and beside it `<stem>.ort` and the config of a build for it unless options say no.
 
         Args:
@@ -94,6 +104,7 @@ class OrtTarget:
             recipe: How it was compressed.
             path: Of the `.onnx`.
             options: `io_dtype` and `ort_format` matter here.
+            runtime: Where it is to run.
 
         Returns:
             The artifact, its companions, its layers (empty for recipes that verification judges end to end), notes.
@@ -101,7 +112,7 @@ class OrtTarget:
         Raises:
             UnsupportedError: onnxruntime rejects the model; nothing was written.
         """
-        found = self.preflight(model, recipe, options)
+        found = self.preflight(model, recipe, options, runtime)
         if found:
             raise UnsupportedError(self.name, found)
         lowered = _lowered(model, recipe, options)

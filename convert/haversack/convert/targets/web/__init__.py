@@ -25,11 +25,12 @@ from haversack.convert.errors import Blocker, UnsupportedError
 from haversack.convert.report import Part
 from haversack.convert.targets import Options, Proof, Written
 from haversack.convert.targets.ort import TARGET as ORT
+from haversack.convert.targets.ort.runtimes import Runtime
 from haversack.convert.targets.web import folder, single_file, wire
 from haversack.runtimes.engines.browser import vendored
 from haversack.runtimes.errors import EngineError
 
-ENGINE = "onnxruntime-web"
+ENGINE: Runtime = "onnxruntime-web"
 SINGLE_FILE = ".html"
 MIN_RUNTIME = "Chrome 95, Firefox 102, Safari 16.4"
 """The first with WebAssembly SIMD and threads, and `'wasm-unsafe-eval'` in a Content-Security-Policy; the single file
@@ -52,7 +53,7 @@ class WebTarget:
         except EngineError as error:
             said, _, remedy = str(error).partition("; ")
             found.append(Blocker(ENGINE, "engine", said, remedy))
-        return [*found, *ORT.preflight(model, recipe, options)]
+        return [*found, *ORT.preflight(model, recipe, options, runtime=ENGINE)]
 
     def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
         """Write the folder `path`, or for `*.html` the folder `<stem>.web` beside it, which `complete` packs into one.
@@ -69,14 +70,16 @@ class WebTarget:
         where.mkdir()
         try:
             file = where / folder.MODEL
-            written = ORT.write(model, recipe, file, dataclasses.replace(options, ort_format=False))
+            written = ORT.write(model, recipe, file, dataclasses.replace(options, ort_format=False), ENGINE)
             folder.add_engine(where, engine, vendored.PACKAGES[ENGINE])
             if path.suffix == SINGLE_FILE:
                 path.touch()  # `complete` fills it
         except BaseException:
             shutil.rmtree(where, ignore_errors=True)
             raise
-        return dataclasses.replace(written, path=path, companions=(), inside=file, min_runtime=MIN_RUNTIME)
+        return dataclasses.replace(
+            written, path=path, companions=(), inside=file, min_runtime=MIN_RUNTIME, deployment=None
+        )
 
     def complete(self, written: Written, proof: Proof) -> tuple[Part, ...]:
         """Add the page and what is known of the model; give the sizes of what a browser fetches."""

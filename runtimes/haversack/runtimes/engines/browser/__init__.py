@@ -151,7 +151,8 @@ class BrowserEngine:
                 {"do": "open", "id": self._id}, [("model", content)], seconds=self._seconds, what="loading the model"
             )
         except EngineError as error:
-            raise EngineError(f"{self._label}: {self._runtime.name} rejects it: {error}") from None
+            remedy = "; keep the weights in the file: no page has its siblings" if "external data" in str(error) else ""
+            raise EngineError(f"{self._label}: {self._runtime.name} rejects it: {error}{remedy}") from None
         weakref.finalize(self, _release, self._browser, self._id)
         return answer
 

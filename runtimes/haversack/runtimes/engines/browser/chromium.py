@@ -8,9 +8,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 from haversack.runtimes.engines.quiet import one_line
 from haversack.runtimes.errors import EngineError
+
+resource: ModuleType | None
+try:
+    import resource
+except ImportError:  # Windows, where this module is imported too, but starts nothing
+    resource = None
 
 VARIABLE = "HAVERSACK_CHROMIUM"
 """The environment variable that names Chromium's executable."""
@@ -92,7 +99,7 @@ class Chromium:
     """
 
     def __init__(self, told: str | Path | None = None):
-        if os.name != "posix":
+        if resource is None:
             raise EngineError("the browser engines run on Linux and macOS")
         executable = find_chromium(told)
         self._folder = tempfile.mkdtemp(prefix="haversack-chromium-", dir=_short_folder())
@@ -121,7 +128,13 @@ class Chromium:
         self.pid = self._process.pid
 
     def last_words(self) -> str:
-        """The last line that Chromium printed, where it printed any."""
+        """Why it may have ended: a limit that it cannot live under, or the last line that it printed."""
+        assert resource is not None
+        bound: int = resource.getrlimit(resource.RLIMIT_AS)[1]
+        if bound != resource.RLIM_INFINITY:
+            return (
+                f"Chromium reserves terabytes of address space, and this process may have {bound >> 30} GiB: ulimit -v"
+            )
         size = os.fstat(self._log.fileno()).st_size
         lines = os.pread(self._log.fileno(), size, 0).decode(errors="replace").splitlines()
         return one_line(*[line for line in lines if line.strip()][-1:])

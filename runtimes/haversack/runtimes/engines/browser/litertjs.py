@@ -30,6 +30,9 @@ LITERTJS = Runtime(
 VECTORS = 3
 """How many made-up inputs are compared before a model is given out."""
 
+PASSED = ("float32", "int32", "uint8")
+"""Types of the tensors that a page can pass to LiteRT.js 2.5."""
+
 FLOATS = 1e-4
 """Largest relative error of an output against native LiteRT, `max abs difference / max(max abs native, 1e-6)`."""
 
@@ -80,10 +83,11 @@ def made_up(inputs: tuple[TensorSpec, ...], seed: int) -> dict[str, Array]:
 def _check_edges(label: str, native: Engine) -> None:
     """Refuse what a page cannot pass to LiteRT.js, before it fails in its own words."""
     for spec in (*native.inputs, *native.outputs):
-        if spec.dtype not in ("float32", "int32", "uint8"):
+        if spec.dtype not in PASSED:
+            remedy = "make it with --io-dtype float32" if spec.dtype == "int8" else "cast it inside the model"
             raise EngineError(
-                f"{label}: {spec.name} is {spec.dtype}, which LiteRT.js cannot pass (float32, int32 and uint8 it can); "
-                "make it with float32 inputs and outputs (--io-dtype float32)"
+                f"{label}: {spec.name} is {spec.dtype}, which a page cannot pass to LiteRT.js ({', '.join(PASSED)} "
+                f"it can); {remedy}"
             )
 
 

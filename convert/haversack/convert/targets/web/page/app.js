@@ -94,9 +94,8 @@ async function test() {
   fill($("tests").tBodies[0], check.results, ({ vector, output, difference, allowed, ok }) => [
     cell(String(vector + 1)),
     cell(output),
-    cell(short(difference), "number"),
+    cell(`${ok ? "✓" : "✗"} ${short(difference)}`, ok ? "number good" : "number bad"),
     cell(short(allowed), "number"),
-    cell(ok ? "yes" : "no", ok ? "good" : "bad"),
   ]);
 }
 

@@ -55,7 +55,8 @@ const commands = {
 
 function said(error) {
   if (typeof error === 'number') return `the WebAssembly module threw exception ${error}`;
-  return String(error?.message ?? error);
+  // onnxruntime-web puts its own call and a number before what onnxruntime says.
+  return String(error?.message ?? error).replace(/^[^.]*\. ERROR_CODE: \d+, ERROR_MESSAGE: /, '');
 }
 
 // After these the WebAssembly module is in no known state, whatever it gives later.
