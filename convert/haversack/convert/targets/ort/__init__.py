@@ -45,8 +45,8 @@ PACKED = ("fp16", "int8-weights", "int8-dynamic", *STORED)
 """Recipes whose weights are unpacked when the model is loaded: folding them into the `.ort` would undo the recipe."""
 
 NO_INT16 = (
-    "onnxruntime has no kernels for int16: layers compute in float32 between QuantizeLinear and DequantizeLinear, several "
-    "times slower than either"
+    "onnxruntime has no kernels for int16: layers compute in float32 between QuantizeLinear and DequantizeLinear, "
+    "several times slower than either"
 )
 
 NO_ORT = "there is no .ort beside it: that format has no tensors of 4 bits"
@@ -72,6 +72,13 @@ class OrtTarget:
                         "compress it: int8-weights")
             ]  # fmt: skip
         return preflight.blockers(model)
+
+    def precisions(self, node: ir.Node) -> tuple[str, ...]:
+        """The precisions that it can hold a layer of the float hub graph in; see `targets.precisions`."""
+        from haversack.convert.targets.ort.precisions import table
+        from haversack.convert.targets.precisions import names
+
+        return names(table, node)
 
     def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
         """Write `path`, and beside it `<stem>.ort` and `<stem>.required_operators.config` unless options say no.
