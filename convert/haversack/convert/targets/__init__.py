@@ -176,6 +176,10 @@ class Target(Protocol):
         """Every reason why `model`, compressed by `recipe`, cannot be lowered; empty means it can."""
         ...
 
+    def precisions(self, node: ir.Node) -> tuple[str, ...]:
+        """The precisions that it can hold a layer of the float hub graph in; see `targets.precisions`."""
+        ...
+
     def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
         """Lower the compressed hub graph `model` and write the artifact at `path`; `model` is not changed.
 

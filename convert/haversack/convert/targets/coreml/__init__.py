@@ -55,6 +55,13 @@ class CoreML:
             return refused
         return _lowered(model, recipe, ios, options).blockers
 
+    def precisions(self, node: ir.Node) -> tuple[str, ...]:
+        """The precisions that it can hold a layer of the float hub graph in; see `targets.precisions`."""
+        from haversack.convert.targets.coreml.precisions import table
+        from haversack.convert.targets.precisions import names
+
+        return names(table, node)
+
     def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
         """Lower `model` and save it as the package `path`.
 

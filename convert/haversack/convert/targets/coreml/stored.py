@@ -62,7 +62,7 @@ def lowest(model: ir.Model, storage: Storage | None = None) -> int:
             if first.dtype in (ir.DataType.INT4, ir.DataType.UINT4) or (block is not None and block.as_int()):
                 return 18
         elif node.op_type == "Gather" and _is_indices(node.inputs[1]):
-            newer = first.const_value.size not in _OLD_PALETTES or _scaled(node)
+            newer = first.const_value.size not in _OLD_PALETTES or _scaled(node) or _grouped(node)
             if newer:
                 return 18
     return 16
@@ -70,6 +70,12 @@ def lowest(model: ir.Model, storage: Storage | None = None) -> int:
 
 _OLD_PALETTES = (2, 4, 16, 64, 256)
 """Entries of the palettes that iOS 16 has."""
+
+
+def _grouped(node: ir.Node) -> bool:
+    """Whether indices are moved to their group's entries."""
+    producer = None if node.inputs[1] is None else node.inputs[1].producer()
+    return producer is not None and producer.op_type == "Add"
 
 
 def _scaled(node: ir.Node) -> bool:

@@ -89,6 +89,13 @@ class OrtTarget:
             ]  # fmt: skip
         return preflight.blockers(model, runtime)
 
+    def precisions(self, node: ir.Node) -> tuple[str, ...]:
+        """The precisions that it can hold a layer of the float hub graph in; see `targets.precisions`."""
+        from haversack.convert.targets.ort.precisions import table
+        from haversack.convert.targets.precisions import names
+
+        return names(table, node)
+
     def write(
         self,
         model: ir.Model,

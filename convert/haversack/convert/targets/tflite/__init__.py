@@ -49,6 +49,13 @@ class TFLite:
             return list(error.blockers)
         return []
 
+    def precisions(self, node: ir.Node) -> tuple[str, ...]:
+        """The precisions that it can hold a layer of the float hub graph in; see `targets.precisions`."""
+        from haversack.convert.targets.precisions import names
+        from haversack.convert.targets.tflite.precisions import table
+
+        return names(table, node)
+
     def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:  # noqa: ARG002
         """Lower the compressed hub graph `model` and write the artifact at `path`; `model` is not changed.
 
