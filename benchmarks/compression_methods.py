@@ -39,7 +39,7 @@ from haversack.convert.compress.recipes import Recipe
 from haversack.convert.data import open_data
 from haversack.convert.hub.evaluate import Evaluator
 from haversack.convert.hub.shapes import bind_batch
-from haversack.convert.report import Accuracy
+from haversack.convert.measured import Accuracy
 from haversack.convert.sources import read
 from haversack.convert.verify.accuracy import accuracy
 from haversack.convert.verify.edges import model_specs
@@ -80,8 +80,8 @@ class Inputs:
     """A model and what it is judged on."""
 
     model: ir.Model
-    calibration: list[Mapping[str, Array]]
-    evaluation: list[Mapping[str, Array]]
+    calibration: Sequence[Mapping[str, Array]]
+    evaluation: Sequence[Mapping[str, Array]]
     labels: Array
     logits: str
 
@@ -182,7 +182,7 @@ def portable(given: Inputs, name: str) -> Iterator[str]:
     reference = scores(given.model, given.logits, given.evaluation)
     for granularity in ("per-channel", "per-tensor"):
         for methods in INT8_ROWS:
-            recipe = Recipe("int8", weights=granularity, methods=methods)  # type: ignore[arg-type]
+            recipe = Recipe("int8", weights=granularity, methods=methods)
             made = compress(given.model, recipe, given.calibration).model
             found = accuracy(scores(made, given.logits, given.evaluation), reference, given.labels)
             step = max(1, len(given.evaluation) // EMULATED)

@@ -31,6 +31,9 @@ STRENGTH = 4.0
 end, and are then rounded to the nearest."""
 
 BETA = (20.0, 2.0)
+SMALLEST = 1e-60
+"""An error of nearest rounding below this is none: the weights lie on the grid."""
+
 STRETCH, LOWEST = 1.2, -0.1
 MOMENTUM, SQUARES, TINY = 0.9, 0.999, 1e-8
 """Adam's constants (Kingma, Ba: "Adam: A Method for Stochastic Optimization", ICLR 2015)."""
@@ -54,7 +57,7 @@ def adaround(target: Array, moment: Array, step: Array, limit: int, iterations: 
     part = np.clip(scaled - below, 0.01, 0.99)
     v = -np.log(STRETCH / (part - LOWEST) - 1)  # where h(V) is the weight itself
     nearest = (np.clip(np.rint(scaled), -limit, limit) * step) - target
-    weight = nearest.shape[1] / np.maximum(((nearest @ moment) * nearest).sum(axis=1, keepdims=True), 1e-300)
+    weight = nearest.shape[1] / np.maximum(((nearest @ moment) * nearest).sum(axis=1, keepdims=True), SMALLEST)
     first, second = np.zeros_like(v), np.zeros_like(v)
     warm = int(WARM * iterations)
     for count in range(iterations):

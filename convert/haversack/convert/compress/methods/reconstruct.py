@@ -31,6 +31,9 @@ from haversack.runtimes.engines import Array
 POSITIONS, FEWEST = 1 << 14, 64
 """So many positions of a convolution's output are looked at in all batches together, and at least so many in each."""
 
+STACKED = 16
+"""So many batches are looked at in one go, where they are of one size."""
+
 Rounder = Callable[[Array, Array, Array, int], Array]
 """(target [outputs, inputs], damped H [inputs, inputs], step of each weight, limit) → whole numbers as float64."""
 
@@ -174,9 +177,15 @@ def _observe(layer: Layer, before: ir.Node, first: Stepwise, second: Stepwise, *
     found = list(zip(first.values(source), second.values(now), strict=True))
     positions = max(FEWEST, POSITIONS // len(found))
     moment = cross = np.zeros(())
-    for x, z in ((summed(layer, a, positions), summed(layer, b, positions)) for a, b in found):
-        moment = moment + z.swapaxes(1, 2) @ z / z.shape[1] / len(found)
-        cross = cross + x.swapaxes(1, 2) @ z / z.shape[1] / len(found)
+    for start in range(0, len(found), STACKED):
+        part = found[start : start + STACKED]
+        alike = len({array.shape for pair in part for array in pair}) == 1
+        pairs = [tuple(np.concatenate(arrays) for arrays in zip(*part, strict=True))] if alike else part
+        for a, b in pairs:
+            x, z = summed(layer, a, positions), summed(layer, b, positions)
+            share = len(part) / len(pairs) / len(found) / z.shape[1]
+            moment = moment + share * (z.swapaxes(1, 2) @ z)
+            cross = cross + share * (x.swapaxes(1, 2) @ z)
     if not bias or layer.node.op_type == "MatMul":
         return _Seen(moment[:, :-1, :-1], cross[:, :-1, :-1], None)
     of_x, of_z = cross[:, :-1, -1], moment[:, :-1, -1]
