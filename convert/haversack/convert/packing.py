@@ -6,12 +6,10 @@ The source is read once, each recipe is applied once for all targets, and the re
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from haversack.convert import latency
 from haversack.convert.budget import Budget, budget_of, judge, misses, unjudged
 from haversack.convert.bundling import bundle
 from haversack.convert.compress.plan import Plan
@@ -38,7 +36,6 @@ from haversack.convert.report import Pack, Skipped, Variant
 from haversack.convert.targets import Options, Target, open_target
 from haversack.convert.verify.accuracy import measure_of
 from haversack.convert.verify.execute import Progress, Samples, silent
-from haversack.convert.wire import brotli_size
 from haversack.convert.work import Data, Work
 from haversack.runtimes.errors import HaversackError
 from haversack.runtimes.preprocess import Preprocess
@@ -207,10 +204,10 @@ def pack(
         if verify:
             say(0.85, "measuring latency")
             with stages.timed("measuring latency"):
-                made = _timed(made, samples)
+                made = compared(timed(made, samples))
         source_accuracy = _source_accuracy(work, samples)
         if max_wire is not None:
-            made = [_weighed(each) for each in made]
+            made = [weighed(each) for each in made]
         budgets = {_key(each.variant): judge(each.variant, budget) for each in made} if budget else {}
         over = misses([each.variant for each in made], to, budget)
         say(0.95, "writing the bundle")
@@ -310,40 +307,6 @@ def _variants(
 def _none(skipped: Sequence[Skipped]) -> HaversackError:
     reasons = "; ".join(f"{skip.target} {skip.compression}: {skip.reason}" for skip in skipped)
     return HaversackError(f"nothing could be made: {reasons}")
-
-
-def _timed(made: Sequence[Made], samples: Samples | None) -> list[Made]:
-    """Measure the latency of all variants interleaved, but not where the engine here is not the one out there.
-
-    The Core ML evaluator's speed says nothing, and a web variant is verified by onnxruntime, several times faster than
-    its WebAssembly build.
-    """
-    assert samples is not None
-    sample = samples.feeds[0]
-    real = [each for each in made if not each.edges.engine.emulated and each.variant.target != "web"]
-    calls = [functools.partial(each.edges.engine.run, each.edges.feeds(sample)) for each in real]
-    times = dict(zip(map(id, real), latency.interleaved(calls) if calls else [], strict=True))
-    timed = []
-    for each in made:
-        taken = times.get(id(each))
-        if taken is None:
-            timed.append(each)
-            continue
-        engine = each.edges.engine
-        measured = latency.summary(taken, threads=1, engine=f"{engine.name} {engine.version}")
-        timed.append(dataclasses.replace(each, variant=dataclasses.replace(each.variant, latency=measured)))
-    return timed
-
-
-def _weighed(each: Made) -> Made:
-    """The same with its size over the wire, which a budget asks for however long it takes."""
-    if each.variant.brotli_bytes is not None:
-        return each
-    wire = brotli_size(each.written.model, most=None)
-    if each.variant.parts:  # the other parts are small, or the same for every model
-        parts = tuple(dataclasses.replace(p, brotli_bytes=wire) if p.name == "model" else p for p in each.variant.parts)
-        return dataclasses.replace(each, variant=dataclasses.replace(each.variant, parts=parts))
-    return dataclasses.replace(each, variant=dataclasses.replace(each.variant, brotli_bytes=wire))
 
 
 def _source_accuracy(work: Work, samples: Samples | None) -> Accuracy | None:

@@ -11,7 +11,7 @@ Under integer arithmetic each comes with one scale a layer and with one an outpu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -19,6 +19,7 @@ import onnx_ir as ir
 from haversack.convert.compress import operators
 from haversack.convert.compress.mixed import planned_layers
 from haversack.convert.compress.plan import Arithmetic, LayerPlan
+from haversack.convert.targets import Target
 
 BITS = (2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
 """Steps that a layer may have. Half a bit apart the error differs by a factor of two."""
@@ -71,15 +72,24 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def candidates(model: ir.Model, family: Family) -> dict[str, tuple[LayerPlan, ...]]:
+def candidates(model: ir.Model, family: Family, targets: Sequence[Target] = ()) -> dict[str, tuple[LayerPlan, ...]]:
     """What each layer of a model may become, in graph order.
 
     Args:
         model: The float hub graph.
         family: What the plan is for.
+        targets: Those that have to hold it; what one of them cannot is left out.
     """
     found = {}
     for name, node in planned_layers(model).items():
         integer = operators.kind(node) == "weighted" and family.layers
-        found[name] = family.layers if integer else family.floats
-    return found
+        wanted = family.layers if integer else family.floats
+        held = [set(target.precisions(node)) for target in targets]
+        found[name] = tuple(
+            plan for plan in wanted if all(PRECISIONS.get(plan.weights, plan.weights) in h for h in held)
+        )
+    return {name: plans for name, plans in found.items() if plans}
+
+
+PRECISIONS = {"int4": "int8-int4"}
+"""What `targets/precisions.py` calls weights that a plan calls otherwise."""

@@ -21,6 +21,7 @@ from haversack.convert.planning.knapsack import InfeasibleError
 from haversack.convert.planning.search import Ground, Tried
 from haversack.convert.planning.sensitivity import SAMPLES, Sensitivity, measure
 from haversack.convert.report import Variant
+from haversack.convert.targets import open_target
 from haversack.convert.verify.execute import Progress, Samples
 from haversack.convert.verify.reference import Reference
 from haversack.convert.work import Work
@@ -96,12 +97,12 @@ class Planner:
         found: list[tuple[Recipe, tuple[str, ...]]] = []
         taken: set[str] = set()
         for index, family in enumerate(wanted):
-            ground = self._ground(family, _part(progress, index / len(wanted), (index + 0.5) / len(wanted)))
+            serves = tuple(target for target in TARGETS[family.name] if target in targets)
+            ground = self._ground(family, serves, _part(progress, index / len(wanted), (index + 0.5) / len(wanted)))
             with self.stages.timed(f"searching for {family.name}"):
                 step = _part(progress, (index + 0.5) / len(wanted), (index + 1) / len(wanted))
                 tried = search.search(ground, family, self.budget, step)
             self.tried[family.name] = tried = search.renamed(tried, taken)
-            serves = tuple(target for target in TARGETS[family.name] if target in targets)
             found += [(Recipe.of(each.plan), serves) for each in search.worth_making(tried, self.budget)]
         return found
 
@@ -168,10 +169,10 @@ class Planner:
             for each in rows
         )
 
-    def _ground(self, family: Family, progress: Progress) -> Ground:
+    def _ground(self, family: Family, serves: Sequence[str], progress: Progress) -> Ground:
         with self.stages.timed("calibrating"):
             observed = self.work.observed(_part(progress, 0.0, 0.2))
-        wanted = candidates(self.work.sized, family)
+        wanted = candidates(self.work.sized, family, [open_target(name) for name in serves])
         data = self.work.calibration
         assert data is not None
         with self.stages.timed(f"measuring layers for {family.name}"):
