@@ -19,6 +19,7 @@ from haversack.convert.engine_sizes import engine_sizes
 from haversack.convert.errors import UnsupportedError, UsageError, VerificationError
 from haversack.convert.flexible import Size
 from haversack.convert.measured import Accuracy
+from haversack.convert.measuring import compared, timed, weighed
 from haversack.convert.names import TARGETS, hyperparameters_of
 from haversack.convert.packed import Made
 from haversack.convert.pipeline import (
