@@ -255,6 +255,37 @@ def test_a_limit_that_no_chromium_lives_under_is_named() -> None:
     assert "this process may have 24 GiB: ulimit -v" in done.stderr
 
 
+def test_a_keeper_that_is_late_keeps_all_the_same(tmp_path: Path) -> None:
+    """On a busy machine the command may run before the keeper goes on; it then cannot set the command's group."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    code = (
+        "import os, runpy, sys, time\n"
+        "real = os.setpgid\n"
+        "def late(process, group):\n"
+        "    if process: time.sleep(1)\n"
+        "    real(process, group)\n"
+        "os.setpgid = late\n"
+        "runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    )
+    pipes = [*os.pipe(), *os.pipe()]
+    keeper = subprocess.Popen(
+        [sys.executable, "-c", code, chromium.__file__.replace("chromium.py", "keeper.py"), folder, str(pipes[0]),
+         str(pipes[3]), shutil.which("sh") or "", "-c", f"echo $$ > {tmp_path}/pid; sleep 600"],
+        stdin=subprocess.PIPE, pass_fds=pipes,
+    )  # fmt: skip
+    for pipe in pipes:
+        os.close(pipe)
+    assert waited(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip() != "")
+    time.sleep(1.5)
+    assert keeper.poll() is None
+    assert keeper.stdin is not None
+    keeper.stdin.close()
+    assert keeper.wait(timeout=15) == 128 + signal.SIGKILL
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+    assert not folder.exists()
+
+
 def test_a_long_temporary_folder_is_no_reason_to_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("long" * 20)
     long.mkdir()

@@ -9,6 +9,7 @@ and FOLDER is removed. When the command ends by itself, the same is done at once
 imported: it must start in milliseconds.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -25,7 +26,8 @@ def main() -> int:
     if child == 0:
         os.setpgid(0, 0)
         _become(command, int(read), int(write))
-    os.setpgid(child, child)  # both sides do it, so that neither can be too late
+    with contextlib.suppress(PermissionError):  # the child has done it, and is the command already
+        os.setpgid(child, child)  # both sides do it, so that neither can be too late
     # The command's own ends of the pipes must be nobody else's, or nobody would hear that it ended.
     os.close(int(read))
     os.close(int(write))
