@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from haversack.convert.compress import operators
+from haversack.convert.compress.masks import masked
 from haversack.convert.compress.scale import FIXED, Scale
 
 
@@ -97,7 +98,12 @@ def quantization(graph: ir.Graph, floats: Collection[str] = ()) -> Quantization:
         graph: A float hub graph.
         floats: Names of nodes that are to stay float.
     """
-    nodes = {node: kind for node in graph if node.name not in floats and (kind := operators.kind(node)) is not None}
+    hidden = masked(graph)
+    nodes = {
+        node: kind
+        for node in graph
+        if node.name not in floats and node not in hidden and (kind := operators.kind(node)) is not None
+    }
     nodes = _without_idle(nodes)
     inner = {
         node.outputs[0] for node in nodes if (fused := operators.fused_activation(node)) is not None and fused in nodes
