@@ -32,7 +32,7 @@ from haversack.runtimes.errors import EngineError
 
 ENGINE: Runtime = "onnxruntime-web"
 SINGLE_FILE = ".html"
-MIN_RUNTIME = "Chrome 95, Firefox 102, Safari 16.4"
+MIN_RUNTIME = "Chrome 97, Firefox 102, Safari 16.4"
 """The first with WebAssembly SIMD and threads, and `'wasm-unsafe-eval'` in a Content-Security-Policy; the single file
 also needs DecompressionStream (Chrome 80, Firefox 113, Safari 16.4)."""
 
