@@ -1,6 +1,7 @@
 """Which precisions kernels reward: latency of layers in each precision over float32, by engine.
 
-    python -m benchmarks.kernel_rewards                          about six minutes on one core
+    python -m benchmarks.kernel_rewards                          three sizes, about six minutes on a quiet core
+    python -m benchmarks.kernel_rewards --quick                  the middle size alone
     python -m benchmarks.kernel_rewards --write docs/results.md  put the table between the file's `rewards` marks
     python -m benchmarks.kernel_rewards --save                   keep the numbers in targets/<target>/rewards.py
 
@@ -90,13 +91,13 @@ def stored(model: ir.Model, precision: str, feeds: list[dict[str, Array]]) -> tu
     return compress(model, Recipe(recipe), feeds).model, recipe
 
 
-def measured(folder: Path, rounds: int) -> Iterator[tuple[str, str, str, float]]:
+def measured(folder: Path, rounds: int, quick: bool) -> Iterator[tuple[str, str, str, float]]:
     """(target, kind, precision, the median over sizes of the ratio to float32)."""
     for target in TARGETS:
         held = open_target(target)
         for kind, sizes in SIZES.items():
             ratios: dict[str, list[float]] = {}
-            for channels, size in sizes:
+            for channels, size in sizes[1:2] if quick else sizes:
                 model, feeds = layers(kind, channels, size)
                 calls: dict[str, Callable[[], object]] = {}
                 known = held.precisions(next(iter(model.graph)))
@@ -150,11 +151,12 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--quick", action="store_true", help="the middle size alone")
     parser.add_argument("--write", type=Path, help="a Markdown file with the marks <!-- rewards -->")
     parser.add_argument("--save", action="store_true", help="write targets/<target>/rewards.py")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = list(measured(Path(folder), options.rounds))
+        rows = list(measured(Path(folder), options.rounds, options.quick))
     text = table(rows)
     print(text)
     if options.write:
