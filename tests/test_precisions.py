@@ -19,7 +19,7 @@ from haversack.convert.hub.evaluate import Evaluator
 from haversack.convert.targets import Options, open_target
 from haversack.convert.targets.coreml.precisions import table as coreml
 from haversack.convert.targets.ort.precisions import table as ort
-from haversack.convert.targets.precisions import kind_of
+from haversack.convert.targets.precisions import kind_of, latency_ratio
 from haversack.convert.targets.tflite.precisions import table as tflite
 from haversack.runtimes.engines import open_engine
 
@@ -92,3 +92,16 @@ def test_every_row_is_written_and_computes_what_the_hub_does(target: str, kind: 
 def test_a_node_without_weights_is_float() -> None:
     node = ir.node("Relu", [ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1]))])
     assert open_target("tflite").precisions(node) == ("float32",)
+
+
+def test_what_was_measured_is_told() -> None:
+    assert latency_ratio("tflite", "pointwise", "float32") == 1
+    assert latency_ratio("onnx", "convolution", "int8-palette4") == latency_ratio("onnx", "convolution", "int8")
+    slow = latency_ratio("tflite", "convolution", "int16")
+    assert slow is not None
+    assert slow > 2  # reference kernels
+    assert latency_ratio("coreml", "convolution", "int8") is None
+    for target in ("tflite", "onnx"):
+        for kind in ("convolution", "pointwise", "depthwise", "dense"):
+            known = {name for name in TABLES[target](kind) if latency_ratio(target, kind, name) is not None}
+            assert {"float32", "int8", "int8-int4", "int16", "int4-weights"} <= known

@@ -85,6 +85,23 @@ def has_weights(node: ir.Node) -> bool:
     )
 
 
+def latency_ratio(target: str, kind: Kind, precision: str) -> float | None:
+    """Latency in a precision over float32's, as it was measured; None where nothing was.
+
+    Args:
+        target: `tflite`, `onnx` or `coreml` (of which none is known).
+        kind: Of the layer.
+        precision: As in the table above; a palette under int8 runs in int8's kernels.
+    """
+    if target == "tflite":
+        from haversack.convert.targets.tflite.rewards import RATIOS
+    elif target == "onnx":
+        from haversack.convert.targets.ort.rewards import RATIOS
+    else:
+        return None
+    return RATIOS.get(kind, {}).get("int8" if precision in UNDER_INT8 else precision)
+
+
 def names(table: Callable[[Kind], Table], node: ir.Node) -> tuple[str, ...]:
     """The precisions that a target can hold one layer in; `float32` alone for a node without weights."""
     return tuple(table(kind_of(node))) if has_weights(node) else ("float32",)
