@@ -111,9 +111,7 @@ class RoundedWeight:
     def value(self) -> Any:
         """The rounded weights; their gradient is the weights' own."""
         factor = self.factor()
-        folded = ops.convert_to_tensor(self.variable)
-        if factor is not None:
-            folded = folded * factor
+        folded = ops.multiply(self.variable, 1.0 if factor is None else factor)  # a tensor, as custom gradients ask
         largest = ops.max(ops.abs(folded), axis=self.over, keepdims=True)
         step = ops.maximum(ops.stop_gradient(largest) / self.row.span, SMALLEST)
         rounded = _straight(folded, step, float(self.row.limit))
@@ -193,7 +191,7 @@ def _rounding(plain: Any, rounded: list[RoundedWeight], inputs: RoundedInput | N
         with keras.StatelessScope(state_mapping=state):
             return plain(values, *others, **options)
 
-    vars(call)["rounded"] = rounded
+    vars(call).update(rounded=rounded, inputs=inputs)
     return call
 
 

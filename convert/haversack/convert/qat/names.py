@@ -2,12 +2,12 @@
 
 The hub keeps the names of the file, in which exporters leave, more or less of it, what a layer was called:
 
-| exporter                  | a layer is known by                                                                        |
-|---------------------------|--------------------------------------------------------------------------------------------|
-| torch.onnx, both          | its weights' name, `layer1.0.conv1.weight`; gone where they were transposed or folded      |
-| torch.onnx by TorchScript | its node's name, `/layer1/layer1.0/conv1/Conv`                                             |
-| torch.onnx by dynamo      | the node's metadata `pkg.torch.onnx.name_scopes`, `['', 'layer1', 'layer1.0', ...]`        |
-| Keras, by tf2onnx         | its weights' name, `conv2d_7/convolution/ReadVariableOp:0`, or its node's, `dw/depthwise`  |
+| exporter                  | a layer is known by                                                                     |
+|---------------------------|-----------------------------------------------------------------------------------------|
+| torch.onnx, both          | its weights' name, `layer1.0.conv1.weight`; gone where they were transposed or folded   |
+| torch.onnx by TorchScript | its node's name, `/layer1/layer1.0/conv1/Conv`                                          |
+| torch.onnx by dynamo      | the node's metadata `pkg.torch.onnx.name_scopes`, `['', 'layer1', 'layer1.0', ...]`     |
+| Keras, by tf2onnx         | its weights' name, `conv2d/convolution/ReadVariableOp:0`, or its node's, `dw/depthwise` |
 """
 
 from __future__ import annotations
