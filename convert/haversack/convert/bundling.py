@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -17,6 +18,7 @@ from haversack.convert.bundle import NewVariant, write_bundle
 from haversack.convert.compress.recipes import Recipe
 from haversack.convert.measured import Accuracy
 from haversack.convert.packed import Made
+from haversack.convert.qat.names import trained_layers
 from haversack.convert.report import Skipped, Variant, encode
 from haversack.convert.sources.classifiers import class_names
 from haversack.convert.verify.contract import FLOAT16, FLOAT32, RELATIVE_FLOOR
@@ -82,7 +84,7 @@ def bundle(
         outputs=[
             Tensor(s.name, s.dtype, s.shape, layouts.get(("output", s.name))) for s in model_specs(list(graph.outputs))
         ],
-        variants=[_entry(each, by_name[each.variant.compression], samples, layouts) for each in made],
+        variants=[_entry(each, by_name[each.variant.compression], samples, layouts, work) for each in made],
         provenance=Provenance(
             source=work.path.name,
             source_format=work.source.format,
@@ -111,7 +113,7 @@ def bundle(
     )
 
 
-def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts) -> NewVariant:
+def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts, work: Work) -> NewVariant:
     variant, proof = made.variant, made.variant.verification
     inputs = tuple(_tensor(edge, _moved(layouts.get(("input", edge.name)), edge)) for edge in made.edges.inputs)
     outputs = tuple(_tensor(edge, _moved(layouts.get(("output", edge.name)), edge)) for edge in made.edges.outputs)
@@ -120,7 +122,8 @@ def _entry(made: Made, recipe: Recipe, samples: Samples | None, layouts: Layouts
     if recipe.methods is not None:
         parameters["methods"] = ",".join(recipe.methods)
     if recipe.plan is not None:
-        parameters = {"plan": recipe.plan.to_json()}
+        trained = trained_layers(work.sized, work.path, work.source.format)
+        parameters = {"plan": recipe.plan.to_json(), "layers": json.dumps(encode(trained))}
     return NewVariant(
         id=variant_id(variant),
         target=variant.target,

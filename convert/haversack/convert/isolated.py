@@ -16,6 +16,7 @@ from haversack.convert.budget_file import read_budget
 from haversack.convert.errors import DataError, UsageError
 from haversack.convert.publish import check_output, private_folder, publish
 from haversack.convert.report import Bench, BudgetCheck, Checked, Conversion, Inspection, Pack, Ran, decode
+from haversack.convert.report_plans import Plans
 from haversack.convert.worker_client import Limits, Progress, call
 from haversack.convert.worker_stage import check_model
 
@@ -149,6 +150,36 @@ def check(bundle: Path, *, budget: Path, baseline: Path | None = None, limits: L
         }
         found: BudgetCheck = decode(BudgetCheck, call("check", arguments, private, limits=limits))
     return dataclasses.replace(found, bundle=str(bundle), baseline="" if baseline is None else str(baseline))
+
+
+def plan(
+    source: Path,
+    *,
+    model: Path | None = None,
+    output: Path | None = None,
+    force: bool = False,
+    limits: Limits | None = None,
+    **options: Any,
+) -> Plans:
+    """Read the plans of a bundle or a file in a worker, and publish the text that was asked for as `output`."""
+    for path in (source, *([] if model is None else [model])):
+        check_model(path)
+        if output is not None:
+            _check_other(path, output)
+    if output is not None:
+        check_output(output, force=force)
+    with private_folder(beside=output) as private:
+        arguments = {
+            "source": _absolute(source),
+            "model": None if model is None else _absolute(model),
+            "write": output is not None,
+            **options,
+        }
+        found: Plans = decode(Plans, call("plan", arguments, private, limits=limits))
+        if output is not None:
+            (private / output.name).write_text(found.text, encoding="utf-8")
+            publish([(private / output.name, output)], force=force)
+    return dataclasses.replace(found, source=str(source), written=None if output is None else str(output))
 
 
 def _absolute(path: str | Path) -> str:

@@ -258,6 +258,18 @@ def check_objective(objective: str | None) -> None:
         _choice("--objective", objective, ("size", "wire", "latency"))
 
 
+def check_framework(framework: str | None, *, retrained: bool) -> None:
+    """Refuse a framework that a plan cannot be exported for.
+
+    Raises:
+        UsageError: It is none of the choices, or the plan for after the training is wanted as well.
+    """
+    if framework is not None:
+        _choice("--for", framework, ("torch", "keras"))
+        if retrained:
+            raise UsageError("--for writes the module for training, --retrained the plan for after it: ask for one")
+
+
 def cache_folder(given: Path | None) -> Path:
     """Where measurements that can be used again are kept: as given, or in the user's cache (XDG base directories)."""
     if given is not None:

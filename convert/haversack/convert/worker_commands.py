@@ -81,6 +81,13 @@ def _check(private: Path, progress: Progress, *, bundle: str, budget: str, basel
     return check(_staged(bundle, private), budget=budget, baseline=old)
 
 
+def _plan(private: Path, progress: Progress, *, source: str, model: str | None, **options: Any) -> Any:  # noqa: ARG001
+    from haversack.convert.plans import plans
+
+    trained = None if model is None else _staged(model, private, "trained")
+    return plans(_staged(source, private), model=trained, **options)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "convert": _convert,
     "pack": _pack,
@@ -89,6 +96,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "run": _run,
     "bench": _bench,
     "check": _check,
+    "plan": _plan,
 }
 
 

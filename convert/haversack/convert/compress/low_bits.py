@@ -5,6 +5,8 @@ a uniform step leaves is entropy: a file format stores each integer in eight (or
 the package stores it in about its entropy. For a given error a uniform quantizer behind an entropy coder is within a
 quarter of a bit of what is possible at all (Gish, Pierce: "Asymptotically Efficient Quantizing", IEEE Transactions on
 Information Theory 14(5), 1968), which is why one step for a whole layer beats palettes where the wire counts.
+
+Weights that are whole multiples of a step already (a model trained for its plan, `qat/`) keep that step.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from haversack.convert.compress.scale import MIN_SCALE
 from haversack.convert.compress.second_order import Solver
 from haversack.convert.errors import UsageError
 from haversack.runtimes.engines import Array
+
+ON_GRID = 1e-3
+"""So far from a whole number of steps, in steps, a weight may be that lies on a grid: float32 leaves 1e-5 of it."""
 
 
 def rounded(
@@ -86,5 +91,12 @@ def steps(name: str, array: Array, plan: LayerPlan, along: int | None, importanc
         largest = np.abs(rows).max(axis=1)
         # A channel of zeros is exact at any step, and its bias keeps a sensible one.
         largest = np.where(largest > 0, largest, largest.max(initial=0.0))
-        found = np.maximum(largest / np.float32(2 ** (plan.bits - 1) - 0.5), np.float32(MIN_SCALE)).astype(np.float32)
+        fresh, kept = largest / np.float32(2 ** (plan.bits - 1) - 0.5), largest / np.float32(limit(plan))
+        found = np.maximum(np.where(_on_grid(rows, kept), kept, fresh), np.float32(MIN_SCALE)).astype(np.float32)
     return np.asarray(found[0]) if along is None else found
+
+
+def _on_grid(rows: Array, step: Array) -> Array:
+    """Whether each row is whole multiples of its step."""
+    levels = rows / np.maximum(step, np.float32(MIN_SCALE))[:, None]
+    return np.asarray((np.abs(levels - np.rint(levels)) <= ON_GRID).all(axis=1))
