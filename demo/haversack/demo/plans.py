@@ -1,0 +1,179 @@
+"""The page's part on plans: how a search holds each layer, most bits first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from haversack.demo import comparison, plain
+from haversack.demo.candidates import Candidate, Choices
+from haversack.runtimes.bundle import Bundle
+
+INTEGER, STORED, FLOAT = "integer arithmetic", "float arithmetic, weights compressed", "float arithmetic"
+COLORS = {INTEGER: "#3A8FCB", STORED: "#E69F00", FLOAT: "#8a8f98"}
+
+DRAWN = 40
+"""Of more layers the picture has those with the most bits; the table has all."""
+
+ROW = 24
+"""Pixels of one layer."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a plan.
+
+    Attributes:
+        name: Of its node.
+        bits: A weight, scales and tables aside.
+        how: How it is held, in words.
+        kind: A key of `COLORS`.
+    """
+
+    name: str
+    bits: float
+    how: str
+    kind: str
+
+
+def show(bundle: Bundle, choices: Choices) -> None:
+    """Choose a planned variant and see its layers."""
+    planned = [each for each in choices.candidates if each.planned]
+    if not planned:
+        st.info("No variant of this bundle was planned layer by layer: pack with a budget, such as `--max-drop 1`.")
+        return
+    ids = {each.id: each for each in planned}
+    first = next((index for index, each in enumerate(planned) if each.best), 0)
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    chosen = left.selectbox(
+        "Plan of", list(ids), first, format_func=lambda key: ids[key].name, key=f"plan {bundle.path}"
+    )
+    text = str(bundle.variant(chosen).recipe["plan"])
+    try:
+        layers, facts = read(text)
+    except ValueError as error:
+        st.error(plain.markdown(str(error)))
+        return
+    right.download_button(
+        "Download the plan",
+        text,
+        f"{ids[chosen].compression}.json",
+        "application/json",
+        on_click="ignore",
+        width="stretch",
+        icon=":material/download:",
+        key="plan_file",
+        help="It can be edited and given back: `haversack pack MODEL --plan FILE`.",
+    )
+    st.caption(
+        f"{plain.markdown(facts)} The search gave more bits to the layers at the top, which change the outputs most "
+        "for what they weigh."
+    )
+    st.altair_chart(chart(layers, ids[chosen]), width="stretch")
+    with st.expander(f"All layers ({len(layers)})"):
+        st.html(_table(layers))
+
+
+def read(text: str) -> tuple[list[Layer], str]:
+    """The layers of a plan, those with the most bits first, and what holds for all of them in one sentence.
+
+    Raises:
+        ValueError: It is no plan that this release knows.
+    """
+    # Late: reading plans needs what compresses models, which most pages do not.
+    from haversack.convert.compress.plan import LayerPlan, Plan
+    from haversack.convert.compress.recipes import STORAGES
+    from haversack.convert.errors import UsageError
+
+    def bits(layer: LayerPlan) -> float:
+        fixed = {"int8": layer.bits, "int4": 4.0, "float32": 32.0, "float16": 16.0, "int8-weights": 8.0}
+        if layer.weights in fixed:
+            return fixed[layer.weights]
+        storage = STORAGES[layer.weights]
+        share = storage.sparsity or (storage.pattern[0] / storage.pattern[1] if storage.pattern else 0.0)
+        return (1 - share) * (storage.bits or (16.0 if plan.arithmetic == "float16" else 32.0))
+
+    try:
+        plan = Plan.from_json(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    found = [
+        Layer(
+            name,
+            bits(layer),
+            layer.words(),
+            INTEGER if layer.integer else FLOAT if layer.weights in ("float32", "float16") else STORED,
+        )
+        for name, layer in plan.layers.items()
+    ]
+    facts = [f"Arithmetic in {plan.arithmetic}", f"layers not listed: {plan.default.words()}"]
+    if plan.arithmetic.startswith("int"):
+        facts.insert(1, f"ranges by {plan.ranges}")
+    if plan.methods:
+        facts.append(f"methods: {', '.join(plan.methods)}")
+    if plan.floats:
+        facts.append(f"kept in floats: {', '.join(plan.floats)}")
+    return sorted(found, key=lambda layer: -layer.bits), "; ".join(facts) + "."
+
+
+def chart(layers: list[Layer], candidate: Candidate) -> alt.LayerChart:
+    """A bar a layer: as long as its bits a weight, with how it is held in words."""
+    shown = layers[:DRAWN]
+    rows = pd.DataFrame(
+        [{"layer": each.name, "bits": each.bits, "how": each.how, "kind": each.kind} for each in shown],
+        columns=["layer", "bits", "how", "kind"],
+    )
+    kinds = [name for name in COLORS if any(each.kind == name for each in shown)]
+    most = max((each.bits for each in shown), default=8.0)
+    base = alt.Chart(rows).encode(
+        y=alt.Y(
+            "layer:N",
+            title=None,
+            sort=[each.name for each in shown],
+            # The end of a layer's name tells it from others: `functional_1/.../conv2d_7/BiasAdd`.
+            axis=alt.Axis(
+                labelLimit=210,
+                labelExpr="length(datum.label) > 32 ? '…' + slice(datum.label, -31) : datum.label",
+                labelOverlap=False,
+            ),
+        ),
+        # Room at the right for the words.
+        x=alt.X(
+            "bits:Q",
+            title="bits a weight",
+            scale=alt.Scale(domain=[0, most * 1.6], nice=False),
+            axis=alt.Axis(values=[each for each in (0, 2, 4, 6, 8, 16, 32) if each <= most]),
+        ),
+    )
+    bars = base.mark_bar(cornerRadiusEnd=2, height={"band": 0.68}).encode(
+        color=alt.Color(
+            "kind:N",
+            title=None,
+            scale=alt.Scale(domain=kinds, range=[COLORS[name] for name in kinds]),
+            legend=alt.Legend(orient="top", labelLimit=300),
+        ),
+        tooltip=["layer:N", alt.Tooltip("bits:Q", format="g"), alt.Tooltip("how:N", title="held as")],
+    )
+    words = base.mark_text(align="left", dx=6, fontSize=11).encode(text="how:N")
+    spoken = "; ".join(f"{each.name} {each.bits:g}" for each in shown)
+    return alt.layer(bars, words).properties(
+        height=ROW * max(len(shown), 1) + 10,
+        description=f"Bits a weight of each layer of {candidate.name}, most first: {spoken}.",
+    )
+
+
+def _table(layers: list[Layer]) -> str:
+    body = "".join(
+        f"<tr><td>{plain.element(each.name)}</td><td>{each.bits:g}</td>"
+        f'<td class="hv-left">{plain.element(each.how)}</td><td class="hv-left">{each.kind}</td></tr>'
+        for each in layers
+    )
+    return comparison.wrapped(
+        "Layers of the plan",
+        '<table class="hv-table hv-layers"><thead><tr><th scope="col">layer</th><th scope="col">bits a weight</th>'
+        '<th scope="col" class="hv-left">held as</th><th scope="col" class="hv-left">computed in</th></tr></thead>'
+        f"<tbody>{body}</tbody></table>",
+    )
