@@ -85,6 +85,11 @@ class Choices:
     labelled: bool
 
     @property
+    def in_points(self) -> bool:
+        """Whether drops are percentage points, not the metric's own unit."""
+        return all(each.variant.accuracy is None or each.variant.accuracy.unit == "points" for each in self.candidates)
+
+    @property
     def targets(self) -> list[str]:
         """Their names, in the bundle's order."""
         return list(dict.fromkeys(each.target for each in self.candidates))

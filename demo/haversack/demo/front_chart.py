@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,15 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from haversack.convert.budget import points
 from haversack.demo.candidates import AXES, DISK, LATENCY, WIRE, Candidate, Choices, steps
 from haversack.demo.charts import OTHER_COLOR, TARGET_COLORS
 
 HEIGHT = 300
-WIDTH = 460
-"""Pixels that labels are placed for; a panel is about as wide."""
+"""Pixels of a panel, its axis included."""
+
+WIDE, HIGH = 330, 225
+"""Pixels of the area between the axes that names are placed for: a phone's; where it is wider, there is more room."""
 
 LETTER = 6.3
 """Pixels that a letter of a label takes."""
@@ -24,18 +28,21 @@ LINE = 13
 """And a line of it."""
 
 PLACES = {
+    "above right": (8, -10, "left", "middle"),
+    "below right": (8, 10, "left", "middle"),
     "right": (10, 0, "left", "middle"),
-    "above": (0, -13, "center", "middle"),
-    "below": (0, 13, "center", "middle"),
+    "above left": (-8, -10, "right", "middle"),
+    "below left": (-8, 10, "right", "middle"),
+    "above": (0, -14, "center", "middle"),
+    "below": (0, 14, "center", "middle"),
     "left": (-10, 0, "right", "middle"),
-    "above right": (8, -11, "left", "middle"),
-    "below right": (8, 11, "left", "middle"),
-    "above left": (-8, -11, "right", "middle"),
-    "below left": (-8, 11, "right", "middle"),
 }
 """Where a label can stand, best first: dx, dy, align, baseline."""
 
 BUDGET_COLOR = "#C4473A"
+INK = alt.ExprRef("'currentColor'")
+"""The page's own text colour, light or dark."""
+
 MUTED = "#8a8f98"
 MARKS = {"best": "diamond", "front": "circle", "beaten": "circle"}
 
@@ -154,7 +161,7 @@ def panel(choices: Choices, target: str, frame: Frame) -> alt.LayerChart | None:
         alt.Tooltip("value:Q", title="metric", format=".2f"),
         alt.Tooltip("verdict:N"),
     ]
-    points = [
+    marks = [
         base.transform_filter(f"datum.kind === '{name}'")
         .mark_point(
             shape=shape,
@@ -169,12 +176,12 @@ def panel(choices: Choices, target: str, frame: Frame) -> alt.LayerChart | None:
     ]
     labels = [
         base.transform_filter(f"datum.place === '{place}'")
-        .mark_text(dx=dx, dy=dy, align=align, baseline=baseline, fontSize=11, color=alt.ExprRef("'currentColor'"))
+        .mark_text(dx=dx, dy=dy, align=align, baseline=baseline, fontSize=11, color=INK)
         .encode(text="variant:N")
         for place, (dx, dy, align, baseline) in PLACES.items()
         if any(row["place"] == place for row in rows)
     ]
-    layers = [*_rules(choices, frame), intervals.encode(y="low:Q", y2="high:Q"), stairs, *points, *labels]
+    layers = [*_rules(choices, frame), intervals.encode(y="low:Q", y2="high:Q"), stairs, *marks, *labels]
     return alt.layer(*layers).properties(height=HEIGHT, description=_spoken(choices, target, own, frame))
 
 
@@ -198,27 +205,34 @@ def placed(rows: Sequence[Mapping[str, Any]], frame: Frame) -> list[str]:
     """Where each point's name stands: a key of `PLACES`, or empty where there is no room; beaten points have none.
 
     Names of the packer's choices come first. A name covers no point and no other name, as far as the panel's width can
-    be told beforehand.
+    be told beforehand, and no line where there is such a place.
     """
     (left, right), (bottom, top) = frame.across, frame.up
-    spots = []
-    for row in rows:
-        x = math.log(row["across"] / left) / math.log(right / left) * WIDTH
-        spots.append((x, (top - row["up"]) / (top - bottom) * HEIGHT))
+
+    def spot(across: float, up: float) -> tuple[float, float]:
+        return math.log(across / left) / math.log(right / left) * WIDE, (top - up) / (top - bottom) * HIGH
+
+    spots = [spot(row["across"], row["up"]) for row in rows]
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in spots]
+    lines = [(0.0, y - 1, WIDE, y + 1) for y in (spot(left, 0.0)[1],)]
+    line = sorted(place for place, row in zip(spots, rows, strict=True) if row["step"])
+    for (x, y), (next_x, next_y) in itertools.pairwise(line):
+        lines += [(x, y - 1, next_x, y + 1), (next_x - 1, min(y, next_y), next_x + 1, max(y, next_y))]
     found = [""] * len(rows)
     for index in sorted(range(len(rows)), key=lambda index: rows[index]["kind"] != "best"):
         if rows[index]["kind"] == "beaten":
             continue
         (x, y), wide = spots[index], LETTER * len(str(rows[index]["variant"]))
+        free = []
         for place, (dx, dy, align, _) in PLACES.items():
             start = x + dx - {"left": 0.0, "center": wide / 2, "right": wide}[align]
             box = (start, y + dy - LINE / 2, start + wide, y + dy + LINE / 2)
-            inside = box[0] >= 0 and box[2] <= WIDTH and box[1] >= 0 and box[3] <= HEIGHT
+            inside = box[0] >= 0 and box[2] <= WIDE and box[1] >= 0 and box[3] <= HIGH
             if inside and not any(_overlap(box, other) for other in taken):
-                found[index] = place
-                taken.append(box)
-                break
+                free.append((any(_overlap(box, other) for other in lines), len(free), place, box))
+        if free:
+            _, _, found[index], box = min(free)
+            taken.append(box)
     return found
 
 
@@ -241,13 +255,13 @@ def _rules(choices: Choices, frame: Frame) -> list[alt.Chart]:
         zero = alt.Chart(pd.DataFrame([{"y": 0.0}])).encode(y="y:Q")
         found.append(zero.mark_rule(color=MUTED, opacity=0.6))
     if choices.labelled and choices.outcome.max_drop is not None:
-        said = f"budget: drop of {choices.outcome.max_drop:g}" + (
-            ", interval's bound" if choices.outcome.confident else ""
-        )
+        drop_words = points(choices.outcome.max_drop) if choices.in_points else f"{choices.outcome.max_drop:g}"
+        said = f"budget: drop of {drop_words}"
+        said += ", by the interval's bound" if choices.outcome.confident else ""
         drop = alt.Chart(pd.DataFrame([{"y": -choices.outcome.max_drop, "said": said}])).encode(y="y:Q")
         found.append(drop.mark_rule(color=BUDGET_COLOR, strokeDash=[6, 4], strokeWidth=1.4))
         found.append(
-            drop.mark_text(align="right", baseline="top", dx=-4, dy=4, fontSize=11, color=BUDGET_COLOR).encode(
+            drop.mark_text(align="right", baseline="top", dx=-4, dy=4, fontSize=11, color=INK).encode(
                 x=alt.value("width"), text="said:N"
             )
         )
@@ -257,7 +271,7 @@ def _rules(choices: Choices, frame: Frame) -> list[alt.Chart]:
         size = alt.Chart(pd.DataFrame([{"x": across, "said": f"budget: {across:,.4g} {frame.unit}"}])).encode(x="x:Q")
         found.append(size.mark_rule(color=BUDGET_COLOR, strokeDash=[6, 4], strokeWidth=1.4))
         found.append(
-            size.mark_text(align="right", baseline="top", dx=-5, dy=3, fontSize=11, color=BUDGET_COLOR).encode(
+            size.mark_text(align="right", baseline="top", dx=-5, dy=3, fontSize=11, color=INK).encode(
                 y=alt.value(0), text="said:N"
             )
         )
@@ -266,9 +280,9 @@ def _rules(choices: Choices, frame: Frame) -> list[alt.Chart]:
 
 def _spoken(choices: Choices, target: str, own: Sequence[Candidate], frame: Frame) -> str:
     """The picture in words, for those who do not see it."""
-    points = "; ".join(
+    told = "; ".join(
         f"{each.compression} at {(each.cost(frame.axis) or 0.0) * frame.factor:.4g} {frame.unit}, {each.gain:.2f}"
         + (", the packer's choice" if each.best else "")
         for each in steps(own, frame.axis)
     )
-    return f"{target}, {frame.title} against {choices.quality}. The front: {points}."
+    return f"{target}, {frame.title} against {choices.quality}. The front: {told}."

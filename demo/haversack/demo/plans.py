@@ -10,6 +10,7 @@ import streamlit as st
 
 from haversack.demo import comparison, plain
 from haversack.demo.candidates import Candidate, Choices
+from haversack.demo.front_chart import INK
 from haversack.runtimes.bundle import Bundle
 
 INTEGER, STORED, FLOAT = "integer arithmetic", "float arithmetic, weights compressed", "float arithmetic"
@@ -21,6 +22,9 @@ DRAWN = 40
 ROW = 24
 """Pixels of one layer."""
 
+AROUND = 110
+"""And of the legend and the axis."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -29,12 +33,14 @@ class Layer:
     Attributes:
         name: Of its node.
         bits: A weight, scales and tables aside.
-        how: How it is held, in words.
+        weights: How they are held, in one word.
+        how: The same with what else is to say.
         kind: A key of `COLORS`.
     """
 
     name: str
     bits: float
+    weights: str
     how: str
     kind: str
 
@@ -68,10 +74,9 @@ def show(bundle: Bundle, choices: Choices) -> None:
         key="plan_file",
         help="It can be edited and given back: `haversack pack MODEL --plan FILE`.",
     )
-    st.caption(
-        f"{plain.markdown(facts)} The search gave more bits to the layers at the top, which change the outputs most "
-        "for what they weigh."
-    )
+    same = len({layer.bits for layer in layers}) < 2
+    order = "All have the same bits." if same else "At the top stand the layers that needed the most bits a weight."
+    st.caption(f"{plain.markdown(facts)} {order}")
     st.altair_chart(chart(layers, ids[chosen]), width="stretch")
     with st.expander(f"All layers ({len(layers)})"):
         st.html(_table(layers))
@@ -104,6 +109,7 @@ def read(text: str) -> tuple[list[Layer], str]:
         Layer(
             name,
             bits(layer),
+            layer.weights,
             layer.words(),
             INTEGER if layer.integer else FLOAT if layer.weights in ("float32", "float16") else STORED,
         )
@@ -120,23 +126,23 @@ def read(text: str) -> tuple[list[Layer], str]:
 
 
 def chart(layers: list[Layer], candidate: Candidate) -> alt.LayerChart:
-    """A bar a layer: as long as its bits a weight, with how it is held in words."""
+    """A bar a layer: as long as its bits a weight, with how they are held."""
     shown = layers[:DRAWN]
     rows = pd.DataFrame(
-        [{"layer": each.name, "bits": each.bits, "how": each.how, "kind": each.kind} for each in shown],
-        columns=["layer", "bits", "how", "kind"],
+        [vars(each) | {"said": f"{each.bits:g} bits, {each.weights}"} for each in shown],
+        columns=["name", "bits", "weights", "how", "kind", "said"],
     )
     kinds = [name for name in COLORS if any(each.kind == name for each in shown)]
     most = max((each.bits for each in shown), default=8.0)
     base = alt.Chart(rows).encode(
         y=alt.Y(
-            "layer:N",
+            "name:N",
             title=None,
             sort=[each.name for each in shown],
             # The end of a layer's name tells it from others: `functional_1/.../conv2d_7/BiasAdd`.
             axis=alt.Axis(
-                labelLimit=210,
-                labelExpr="length(datum.label) > 32 ? '…' + slice(datum.label, -31) : datum.label",
+                labelLimit=170,
+                labelExpr="length(datum.label) > 25 ? '…' + slice(datum.label, -24) : datum.label",
                 labelOverlap=False,
             ),
         ),
@@ -153,14 +159,18 @@ def chart(layers: list[Layer], candidate: Candidate) -> alt.LayerChart:
             "kind:N",
             title=None,
             scale=alt.Scale(domain=kinds, range=[COLORS[name] for name in kinds]),
-            legend=alt.Legend(orient="top", labelLimit=300),
+            legend=alt.Legend(orient="top", labelLimit=300) if len(kinds) > 1 else None,
         ),
-        tooltip=["layer:N", alt.Tooltip("bits:Q", format="g"), alt.Tooltip("how:N", title="held as")],
+        tooltip=[
+            alt.Tooltip("name:N", title="layer"),
+            alt.Tooltip("bits:Q", format="g"),
+            alt.Tooltip("how:N", title="held as"),
+        ],
     )
-    words = base.mark_text(align="left", dx=6, fontSize=11).encode(text="how:N")
+    words = base.mark_text(align="left", dx=6, fontSize=11, color=INK).encode(text="said:N")
     spoken = "; ".join(f"{each.name} {each.bits:g}" for each in shown)
     return alt.layer(bars, words).properties(
-        height=ROW * max(len(shown), 1) + 10,
+        height=ROW * max(len(shown), 1) + AROUND,
         description=f"Bits a weight of each layer of {candidate.name}, most first: {spoken}.",
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from haversack.convert.budget import points
 from haversack.convert.engine_sizes import engine_sizes
 from haversack.convert.report import Outcome, Tried
 from haversack.demo import comparison, front_chart, plain, plans, proof
@@ -30,7 +31,7 @@ def fronts(bundle: Bundle, choices: Choices) -> None:
     with choice:
         picked = st.segmented_control("Across", axes, default=axes[0], key="axis", label_visibility="collapsed")
     axis = picked or axes[0]
-    said = asked(choices.outcome)
+    said = asked(choices.outcome, in_points=choices.in_points)
     if said:
         st.markdown(f"Asked: {plain.markdown(said)}.")
     st.html(_legend(best=any(each.best for each in choices.candidates), budget=bool(said)))
@@ -70,12 +71,12 @@ def details(bundle: Bundle, choices: Choices) -> None:
         _search(choices.outcome)
 
 
-def asked(outcome: Outcome) -> str:
+def asked(outcome: Outcome, *, in_points: bool = True) -> str:
     """The budget in words; empty without one."""
     words = []
     if outcome.max_drop is not None:
         bound = ", by the bound of its interval" if outcome.confident else ""
-        words.append(f"a drop of at most {outcome.max_drop:g}{bound}")
+        words.append(f"a drop of at most {points(outcome.max_drop) if in_points else f'{outcome.max_drop:g}'}{bound}")
     if outcome.max_size is not None:
         words.append(f"at most {outcome.max_size:,} bytes on disk")
     if outcome.max_wire is not None:
@@ -140,7 +141,8 @@ def _search(outcome: Outcome) -> None:
     else:
         st.info("No search ran, or the bundle does not say: `haversack pack --max-drop 1` searches.")
     if outcome.stages:
-        took = "; ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.stages.items())
+        slowest = sorted(outcome.stages.items(), key=lambda stage: -stage[1])
+        took = "; ".join(f"{name} {seconds:.1f} s" for name, seconds in slowest)
         st.caption(f"Time by stage: {plain.markdown(took)}.")
 
 
