@@ -71,7 +71,7 @@ def show(bundle: Bundle) -> None:
     elif cards := comparison.cards(rows):
         st.html(cards)
     show_variants(bundle, rows)
-    found = candidates.choices(bundle)
+    found = _choices(str(bundle.path), stamp(bundle.path), bundle)
     searched.fronts(bundle, found)
     searched.details(bundle, found)
     trying.show(bundle, rows)
@@ -159,6 +159,11 @@ def _intact(path: str, stamp: int) -> None:  # noqa: ARG001  (the stamp is part 
     """Check every hash once; an error is not cached."""
     with open_bundle(path) as bundle:
         bundle.verify()
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _choices(path: str, stamp: int, _bundle: Bundle) -> candidates.Choices:  # noqa: ARG001  (the cache's key)
+    return candidates.choices(_bundle)
 
 
 if __name__ == "__main__":

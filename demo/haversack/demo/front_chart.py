@@ -47,6 +47,10 @@ MUTED = "#8a8f98"
 MARKS = {"best": "diamond", "front": "circle", "beaten": "circle"}
 
 
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """What all panels share, so that they can be compared by eye.
@@ -214,7 +218,8 @@ def placed(rows: Sequence[Mapping[str, Any]], frame: Frame) -> list[str]:
 
     spots = [spot(row["across"], row["up"]) for row in rows]
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in spots]
-    lines = [(0.0, y - 1, WIDE, y + 1) for y in (spot(left, 0.0)[1],)]
+    source = spot(left, 0.0)[1]
+    lines: list[Box] = [(0.0, source - 1, WIDE, source + 1)]
     line = sorted(place for place, row in zip(spots, rows, strict=True) if row["step"])
     for (x, y), (next_x, next_y) in itertools.pairwise(line):
         lines += [(x, y - 1, next_x, y + 1), (next_x - 1, min(y, next_y), next_x + 1, max(y, next_y))]
@@ -223,7 +228,7 @@ def placed(rows: Sequence[Mapping[str, Any]], frame: Frame) -> list[str]:
         if rows[index]["kind"] == "beaten":
             continue
         (x, y), wide = spots[index], LETTER * len(str(rows[index]["variant"]))
-        free = []
+        free: list[tuple[bool, int, str, Box]] = []
         for place, (dx, dy, align, _) in PLACES.items():
             start = x + dx - {"left": 0.0, "center": wide / 2, "right": wide}[align]
             box = (start, y + dy - LINE / 2, start + wide, y + dy + LINE / 2)
@@ -236,7 +241,7 @@ def placed(rows: Sequence[Mapping[str, Any]], frame: Frame) -> list[str]:
     return found
 
 
-def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 
 from haversack.demo import comparison, plain
-from haversack.demo.candidates import Candidate, Choices
+from haversack.demo.candidates import Choices
 from haversack.demo.front_chart import INK
 from haversack.runtimes.bundle import Bundle
 
@@ -77,7 +79,7 @@ def show(bundle: Bundle, choices: Choices) -> None:
     same = len({layer.bits for layer in layers}) < 2
     order = "All have the same bits." if same else "At the top stand the layers that needed the most bits a weight."
     st.caption(f"{plain.markdown(facts)} {order}")
-    st.altair_chart(chart(layers, ids[chosen]), width="stretch")
+    st.vega_lite_chart(_drawn(text, ids[chosen].name), width="stretch")
     with st.expander(f"All layers ({len(layers)})"):
         st.html(_table(layers))
 
@@ -125,21 +127,30 @@ def read(text: str) -> tuple[list[Layer], str]:
     return sorted(found, key=lambda layer: -layer.bits), "; ".join(facts) + "."
 
 
-def chart(layers: list[Layer], candidate: Candidate) -> alt.LayerChart:
+@st.cache_data(max_entries=32, show_spinner=False)
+def _drawn(text: str, name: str) -> dict[str, Any]:
+    """The picture of a plan as Vega-Lite; Altair takes its time, and every click draws the page anew."""
+    drawn: dict[str, Any] = chart(read(text)[0], name).to_dict()
+    return drawn
+
+
+def chart(layers: list[Layer], name: str) -> alt.LayerChart:
     """A bar a layer: as long as its bits a weight, with how they are held."""
     shown = layers[:DRAWN]
+    # What all names begin with, `functional_1/`, tells nothing.
+    shared = os.path.commonprefix([each.name for each in shown]).rfind("/") + 1 if len(shown) > 1 else 0
     rows = pd.DataFrame(
-        [vars(each) | {"said": f"{each.bits:g} bits, {each.weights}"} for each in shown],
-        columns=["name", "bits", "weights", "how", "kind", "said"],
+        [vars(each) | {"short": each.name[shared:], "said": f"{each.bits:g} bits, {each.weights}"} for each in shown],
+        columns=["name", "short", "bits", "weights", "how", "kind", "said"],
     )
     kinds = [name for name in COLORS if any(each.kind == name for each in shown)]
     most = max((each.bits for each in shown), default=8.0)
     base = alt.Chart(rows).encode(
         y=alt.Y(
-            "name:N",
+            "short:N",
             title=None,
-            sort=[each.name for each in shown],
-            # The end of a layer's name tells it from others: `functional_1/.../conv2d_7/BiasAdd`.
+            sort=[each.name[shared:] for each in shown],
+            # The end of a layer's name tells it from others: `stage_2/block_1/conv2d_7/BiasAdd`.
             axis=alt.Axis(
                 labelLimit=170,
                 labelExpr="length(datum.label) > 25 ? '…' + slice(datum.label, -24) : datum.label",
@@ -171,7 +182,7 @@ def chart(layers: list[Layer], candidate: Candidate) -> alt.LayerChart:
     spoken = "; ".join(f"{each.name} {each.bits:g}" for each in shown)
     return alt.layer(bars, words).properties(
         height=ROW * max(len(shown), 1) + AROUND,
-        description=f"Bits a weight of each layer of {candidate.name}, most first: {spoken}.",
+        description=f"Bits a weight of each layer of {name}, most first: {spoken}.",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import streamlit as st
 
@@ -35,16 +36,15 @@ def fronts(bundle: Bundle, choices: Choices) -> None:
     if said:
         st.markdown(f"Asked: {plain.markdown(said)}.")
     st.html(_legend(best=any(each.best for each in choices.candidates), budget=bool(said)))
-    frame = front_chart.framed(choices, axis)
-    panels = [(target, found) for target in choices.targets if (found := front_chart.panel(choices, target, frame))]
+    panels = _panels(str(bundle.path), bundle.path.stat().st_mtime_ns, axis, choices)
     emulated = {each.target for each in choices.candidates if each.variant.verification.label}
     for start in range(0, len(panels), COLUMNS):
-        for column, (target, chart) in zip(
+        for column, (target, spec) in zip(
             st.columns(COLUMNS, gap="medium"), panels[start : start + COLUMNS], strict=False
         ):
             with column:
                 st.html(comparison.panel_title(target, emulated=target in emulated))
-                st.altair_chart(chart, width="stretch", key=f"front {target} {axis} {bundle.path}")
+                st.vega_lite_chart(spec, width="stretch", key=f"front {target} {axis} {bundle.path}")
     missing = [target for target in choices.targets if target not in dict(panels)]
     notes = []
     if missing:
@@ -55,6 +55,14 @@ def fronts(bundle: Bundle, choices: Choices) -> None:
         notes.append("Web variants stand here without the engine, as budgets have it.")
     notes.append("The axis is logarithmic." if axis != DISK else "The axis is logarithmic, the same in every panel.")
     st.caption(" ".join(plain.markdown(note) for note in notes))
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _panels(path: str, stamp: int, axis: str, _choices: Choices) -> list[tuple[str, dict[str, Any]]]:  # noqa: ARG001
+    """The pictures as Vega-Lite, a target each; Altair takes its time, and every click draws the page anew."""
+    frame = front_chart.framed(_choices, axis)
+    found = [(target, front_chart.panel(_choices, target, frame)) for target in _choices.targets]
+    return [(target, chart.to_dict()) for target, chart in found if chart is not None]
 
 
 def details(bundle: Bundle, choices: Choices) -> None:
