@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+import re
 import sys
 import zipfile
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from streamlit.testing.v1 import AppTest
@@ -263,6 +265,15 @@ def test_a_plan_of_another_version_is_one_line() -> None:
         plans.read('{"plan": 2}')
 
 
+def test_what_all_layers_begin_with_is_left_out() -> None:
+    """Up to a slash, never the name itself."""
+    layers = [plans.Layer(name, 4.0, "int4", "int4", plans.INTEGER) for name in ("f/conv/a", "f/conv_1/a", "f/dense")]
+    tables = plans.chart(layers, "x").to_dict()["datasets"].values()
+    assert [row["short"] for table in tables for row in table] == ["conv/a", "conv_1/a", "dense"]
+    tables = plans.chart(layers[:1], "x").to_dict()["datasets"].values()
+    assert [row["short"] for table in tables for row in table] == ["f/conv/a"]
+
+
 points = st.lists(
     st.tuples(st.floats(1, 1000), st.floats(-10, 1), st.sampled_from(["best", "front", "beaten"]), st.booleans()),
     min_size=1,
@@ -270,6 +281,7 @@ points = st.lists(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(points)
 def test_names_cover_nothing(found: list[tuple[float, float, str, bool]]) -> None:
     """No name stands on a point or on another name, or leaves the panel."""
@@ -332,9 +344,6 @@ def test_what_the_search_tried_is_listed(digits: Path, tmp_path: Path, monkeypat
 
 def cells(app: AppTest, table: str) -> dict[str, list[str]]:
     """The text of a table's cells, by the row's variant."""
-    import html
-    import re
-
     body = next(each.proto.body for each in app.get("html") if f"hv-table {table}" in each.proto.body)
     found = {}
     for variant, row in re.findall(r'<tr data-variant="([^"]+)"[^>]*>(.*?)</tr>', body):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,8 +136,7 @@ def _drawn(text: str, name: str) -> dict[str, Any]:
 def chart(layers: list[Layer], name: str) -> alt.LayerChart:
     """A bar a layer: as long as its bits a weight, with how they are held."""
     shown = layers[:DRAWN]
-    # What all names begin with, `functional_1/`, tells nothing.
-    shared = os.path.commonprefix([each.name for each in shown]).rfind("/") + 1 if len(shown) > 1 else 0
+    shared = _shared([each.name for each in shown])
     rows = pd.DataFrame(
         [vars(each) | {"short": each.name[shared:], "said": f"{each.bits:g} bits, {each.weights}"} for each in shown],
         columns=["name", "short", "bits", "weights", "how", "kind", "said"],
@@ -184,6 +182,16 @@ def chart(layers: list[Layer], name: str) -> alt.LayerChart:
         height=ROW * max(len(shown), 1) + AROUND,
         description=f"Bits a weight of each layer of {name}, most first: {spoken}.",
     )
+
+
+def _shared(names: list[str]) -> int:
+    """Letters that all names begin with, up to a slash: `functional_1/` tells nothing."""
+    count = 0
+    for level in zip(*(name.split("/")[:-1] for name in names), strict=False):
+        if len(names) < 2 or len(set(level)) > 1:
+            break
+        count += len(level[0]) + 1
+    return count
 
 
 def _table(layers: list[Layer]) -> str:
