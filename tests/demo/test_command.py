@@ -189,6 +189,31 @@ def test_nothing_overflows(served: str, browser: Any, width: int, scheme: str) -
     assert (_luminance(ground) < 0.2) == (scheme == "dark")
 
 
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 420])
+def test_the_fronts_in_a_real_browser(served: str, browser: Any, width: int) -> None:
+    """A picture a target that is said in words too, another axis by a click, tabs, and nothing wider than the window."""
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    watch = Watch(page)
+    page.goto(served)
+    page.wait_for_selector(".hv-tried", timeout=60_000)
+    spoken = "[...document.querySelectorAll('[role=graphics-document]')].map(each => each.getAttribute('aria-label'))"
+    page.wait_for_function(f"{spoken}.filter(each => (each || '').includes('The front: ')).length === 3")
+    assert page.evaluate(f"{spoken}.every(each => each.includes('on disk, kB') || !each.includes('The front: '))")
+    assert page.eval_on_selector_all(".hv-panel", "all => all.length") == 3
+    page.get_by_text("latency", exact=True).click()
+    # Nothing says how fast Core ML is.
+    page.wait_for_function(f"{spoken}.filter(each => (each || '').includes('median of one call')).length === 2")
+    for tab, inside in (("Model and engine", ".hv-added"), ("Is the difference real?", ".hv-proof")):
+        page.get_by_role("tab", name=tab).click()
+        page.locator(inside).wait_for(state="visible")
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert watch.outside == []
+    assert watch.errors == []
+
+
 def _downloaded(page: Any, path: Path) -> Path:
     with page.expect_download() as waiting:
         page.locator("[data-testid=stDownloadButton] button").click()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from haversack.convert.deployment import Deployment
 from haversack.convert.described import Tensor
+from haversack.convert.engine_sizes import EngineSize
 from haversack.convert.measured import Accuracy, Latency, Verification
-from haversack.convert.report import Contents, Part, Variant, decode
+from haversack.convert.report import Contents, Outcome, Part, Tried, Variant, decode
 from haversack.runtimes import manifest
 from haversack.runtimes.bundle import open_bundle
-from haversack.runtimes.measurements import VariantMeasurements
+from haversack.runtimes.measurements import Measurements, VariantMeasurements
 
 
 def contents(path: Path) -> Contents:
@@ -44,6 +46,32 @@ def contents(path: Path) -> Contents:
         outputs=tuple(Tensor(t.name, t.dtype, t.shape) for t in said.outputs),
         labels=said.labels or (),
         variants=tuple(described(variant, measurements.variants.get(variant.id)) for variant in said.variants),
+        outcome=outcome(measurements),
+    )
+
+
+def outcome(measurements: Measurements) -> Outcome:
+    """What packing came to; what an older bundle does not say, or says in another form, is left out."""
+    said = measurements.facts.get("outcome")
+    if not isinstance(said, Mapping):
+        return Outcome()
+    device, objective = said.get("device"), said.get("objective")
+    return Outcome(
+        max_drop=_number(said.get("max_drop")),
+        max_size=_count(said.get("max_size")),
+        max_wire=_count(said.get("max_wire")),
+        max_latency=_number(said.get("max_latency")),
+        device=device if isinstance(device, str) else None,
+        objective=objective if isinstance(objective, str) else None,
+        confident=said.get("confident") is True,
+        best={target: name for target, name in _entries(said, "best") if isinstance(name, str)},
+        front={target: _strings(names) for target, names in _entries(said, "front")},
+        tried=tuple(each for row in _list(said.get("tried")) if (each := _read(Tried, row)) is not None),
+        relaxing=_strings(said.get("relaxing")),
+        stages={name: taken for name, each in _entries(said, "stages") if (taken := _number(each)) is not None},
+        engines={
+            target: each for target, row in _entries(said, "engines") if (each := _read(EngineSize, row)) is not None
+        },
     )
 
 
@@ -98,3 +126,20 @@ def _parts(value: object) -> tuple[Part, ...]:
 
 def _count(value: object) -> int | None:
     return value if isinstance(value, int) else None
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _entries(said: Mapping[str, Any], name: str) -> list[tuple[str, Any]]:
+    found = said.get(name)
+    return list(found.items()) if isinstance(found, Mapping) else []
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(each for each in _list(value) if isinstance(each, str))

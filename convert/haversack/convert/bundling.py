@@ -19,7 +19,7 @@ from haversack.convert.compress.recipes import Recipe
 from haversack.convert.measured import Accuracy
 from haversack.convert.packed import Made
 from haversack.convert.qat.names import trained_layers
-from haversack.convert.report import Skipped, Variant, encode
+from haversack.convert.report import Outcome, Skipped, Variant, encode
 from haversack.convert.sources.classifiers import class_names
 from haversack.convert.verify.contract import FLOAT16, FLOAT32, RELATIVE_FLOOR
 from haversack.convert.verify.edges import Edge, Edges, model_specs, output_scale
@@ -57,6 +57,7 @@ def bundle(
     source_accuracy: Accuracy | None,
     skipped: Sequence[Skipped],
     given: Mapping[str, Any],
+    outcome: Outcome | None = None,
 ) -> Manifest:
     """Write the bundle of packed variants.
 
@@ -70,6 +71,7 @@ def bundle(
         source_accuracy: Of the source.
         skipped: What was not made.
         given: The user's own provenance: `training_data`, `code_commit`, `hyperparameters`.
+        outcome: What packing came to: beside the measurements, since it follows from them.
     """
     graph = work.source.model.graph
     layouts = _layouts(work, made)
@@ -108,6 +110,7 @@ def bundle(
                 "source_accuracy": encode(source_accuracy),
                 "samples": None if samples is None else samples.description,
                 "skipped": encode(list(skipped)),
+                **({} if outcome is None else {"outcome": encode(outcome)}),
             },
         ),
     )

@@ -33,7 +33,7 @@ from haversack.convert.pipeline import (
 from haversack.convert.planning import choice
 from haversack.convert.planning.planner import Planner, Stages
 from haversack.convert.publish import check_output, private_folder, publish, size
-from haversack.convert.report import Pack, Skipped, Variant
+from haversack.convert.report import Outcome, Pack, Skipped, Variant
 from haversack.convert.targets import Options, Target, open_target
 from haversack.convert.verify.accuracy import measure_of
 from haversack.convert.verify.execute import Progress, Samples, silent
@@ -212,6 +212,23 @@ def pack(
         budgets = {_key(each.variant): judge(each.variant, budget) for each in made} if budget else {}
         over = misses([each.variant for each in made], to, budget)
         say(0.95, "writing the bundle")
+        measured = [each.variant for each in made]
+        tried = () if planner is None else planner.report({variant.compression for variant in measured})
+        outcome = Outcome(
+            max_drop=budget.max_drop,
+            confident=budget.confident,
+            max_size=budget.max_size,
+            max_wire=budget.max_wire,
+            max_latency=budget.max_latency,
+            device=budget.device,
+            objective=objective,
+            best=choice.best(measured, budget, objective),
+            front=choice.fronts(measured),
+            tried=tried,
+            relaxing=choice.relaxing(measured, budget, tried),
+            stages={name: round(seconds, 2) for name, seconds in stages.seconds.items()},
+            engines=engine_sizes([target.name for target in targets]),
+        )
         origin = {"training_data": training_data, "code_commit": code_commit, "hyperparameters": settings}
         manifest = bundle(
             private / path.name,
@@ -223,13 +240,13 @@ def pack(
             source_accuracy,
             skipped,
             origin,
+            outcome,
         )
         variants = tuple(
             dataclasses.replace(each.variant, path=entry.file.path)
             for each, entry in zip(made, manifest.variants, strict=True)
         )
         total = size(private / path.name)
-        tried = () if planner is None else planner.report({variant.compression for variant in variants})
         if not over:
             publish([(private / path.name, path)], force=force)
     say(1.0, "done")
@@ -243,12 +260,12 @@ def pack(
         within={key: all(each.met for each in judged) for key, judged in budgets.items()},
         budgets=budgets,
         over=over,
-        best=choice.best(variants, budget, objective),
-        front=choice.fronts(variants),
-        tried=tried,
-        relaxing=choice.relaxing(variants, budget, tried),
-        engines=engine_sizes([target.name for target in targets]),
-        stages={name: round(seconds, 2) for name, seconds in stages.seconds.items()},
+        best=outcome.best,
+        front=outcome.front,
+        tried=outcome.tried,
+        relaxing=outcome.relaxing,
+        engines=outcome.engines,
+        stages=outcome.stages,
         notes=_notes(shared, variants, budget),
         advice=_advice(calibration, evaluation, samples),
     )

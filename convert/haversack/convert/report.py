@@ -172,6 +172,7 @@ class Contents:
         outputs: In the model's order.
         labels: Class names; empty without.
         variants: What is in it.
+        outcome: What the packing of it came to; empty of bundles that say nothing of it.
     """
 
     name: str
@@ -181,6 +182,7 @@ class Contents:
     outputs: tuple[Tensor, ...]
     labels: tuple[str, ...]
     variants: tuple[Variant, ...]
+    outcome: Outcome = dataclasses.field(default_factory=lambda: Outcome())
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,41 @@ class Judgement:
     measured: str
     limit: float | None = None
     value: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What packing came to, as a bundle keeps it for those who choose from it; the fields are `Pack`'s and `Budget`'s.
+
+    Attributes:
+        max_drop: What was asked; None where it did not matter. Points, or the metric's own unit.
+        confident: Whether the bound of the drop's interval was judged.
+        max_size: Bytes on disk.
+        max_wire: Bytes over the wire.
+        max_latency: Milliseconds.
+        device: Whose latency that is; None: the machine's that packed.
+        objective: `size`, `wire` or `latency`; None: all of them.
+        best: By target.
+        front: By target.
+        tried: What the search executed.
+        relaxing: What it would take, or buy, to relax one part of the budget.
+        stages: Seconds, by stage.
+        engines: By target.
+    """
+
+    max_drop: float | None = None
+    confident: bool = False
+    max_size: int | None = None
+    max_wire: int | None = None
+    max_latency: float | None = None
+    device: str | None = None
+    objective: str | None = None
+    best: dict[str, str] = dataclasses.field(default_factory=dict)
+    front: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    tried: tuple[Tried, ...] = ()
+    relaxing: tuple[str, ...] = ()
+    stages: dict[str, float] = dataclasses.field(default_factory=dict)
+    engines: dict[str, EngineSize] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

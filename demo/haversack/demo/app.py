@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from haversack.demo import artifacts, charts, comparison, plain, table, trying
+from haversack.demo import artifacts, candidates, comparison, plain, searched, table, trying
 from haversack.runtimes.bundle import Bundle, open_bundle
 from haversack.runtimes.errors import HaversackError
 from haversack.runtimes.manifest import Tensor
@@ -57,7 +57,7 @@ def empty() -> None:
 
 
 def show(bundle: Bundle) -> None:
-    """One bundle: what it is, the comparison, the chart, an input to try, artifacts to download."""
+    """One bundle: what it is, the comparison, the fronts and what led to them, an input to try, downloads."""
     manifest = bundle.manifest
     rows = table.rows(bundle)
     taken = ", ".join(_spelled(tensor) for tensor in manifest.inputs)
@@ -71,7 +71,9 @@ def show(bundle: Bundle) -> None:
     elif cards := comparison.cards(rows):
         st.html(cards)
     show_variants(bundle, rows)
-    show_tradeoff(rows)
+    found = _choices(str(bundle.path), stamp(bundle.path), bundle)
+    searched.fronts(bundle, found)
+    searched.details(bundle, found)
     trying.show(bundle, rows)
     artifacts.show(bundle, rows)
     provenance(bundle)
@@ -101,27 +103,6 @@ def show_variants(bundle: Bundle, rows: list[table.Row]) -> None:
     if notes:
         with st.expander(f"Notes on variants ({len(notes)})"):
             st.markdown("\n".join(f"- **{plain.markdown(name)}**: {plain.markdown(note)}" for name, note in notes))
-
-
-def show_tradeoff(rows: list[table.Row]) -> None:
-    """The chart of size, accuracy and latency."""
-    data = table.frame(rows)
-    heading, choice = st.columns([2, 3], vertical_alignment="bottom")
-    heading.markdown("#### Size, accuracy, latency")
-    if not data["accuracy"].notna().any() and not data["agreement"].notna().any():
-        st.info("Nothing was measured that could be compared: pack with `--evaluation DATA`.")
-        return
-    axes = [name for name, (column, _) in charts.AXES.items() if data[column].notna().any()]
-    with choice:
-        axis = st.segmented_control("Across", axes, default=axes[0], key="axis", label_visibility="collapsed")
-    axis = axis or axes[0]
-    st.altair_chart(charts.tradeoff(data, axis), width="stretch")
-    if axis == charts.LATENCY:
-        st.caption("Variants without a measured latency are not in this picture.")
-    elif data["p50"].notna().any():
-        st.caption(
-            "The larger a point, the slower; a hollow point has no measured latency, as all reference-evaluated ones."
-        )
 
 
 def provenance(bundle: Bundle) -> None:
@@ -178,6 +159,11 @@ def _intact(path: str, stamp: int) -> None:  # noqa: ARG001  (the stamp is part 
     """Check every hash once; an error is not cached."""
     with open_bundle(path) as bundle:
         bundle.verify()
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _choices(path: str, stamp: int, _bundle: Bundle) -> candidates.Choices:  # noqa: ARG001  (the cache's key)
+    return candidates.choices(_bundle)
 
 
 if __name__ == "__main__":

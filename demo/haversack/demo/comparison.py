@@ -132,9 +132,24 @@ def tried(lines: Sequence[Tried]) -> str:
     return f'<table class="hv-table hv-tried"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
+def wrapped(label: str, html: str) -> str:
+    """A table that scrolls sideways by itself, by the keyboard too, where the window is narrower."""
+    return f'<div class="hv-wide" tabindex="0" role="region" aria-label="{plain.element(label)}">{html}</div>'
+
+
+def dotted(target: str) -> str:
+    """A target's name after a dot of its colour."""
+    color = TARGET_COLORS.get(target, "currentColor")
+    return f'<span class="hv-dot" style="background:{color}"></span>{plain.element(target)}'
+
+
+def panel_title(target: str, *, emulated: bool) -> str:
+    """What stands above one target's picture."""
+    return f'<p class="hv-panel">{dotted(target)}{f" <small>{REFERENCE_EVALUATED}</small>" if emulated else ""}</p>'
+
+
 def _target(row: Row) -> str:
-    color = TARGET_COLORS.get(row.target, "currentColor")
-    return f'<span class="hv-dot" style="background:{color}"></span>{plain.element(row.target)}'
+    return dotted(row.target)
 
 
 def _accuracy(row: Row) -> str:

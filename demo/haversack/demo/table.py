@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import pandas as pd
 
 from haversack.runtimes.bundle import Bundle
 from haversack.runtimes.measurements import VariantMeasurements
@@ -101,12 +99,6 @@ def rows(bundle: Bundle) -> list[Row]:
             )
         )
     return found
-
-
-def frame(found: Sequence[Row]) -> pd.DataFrame:
-    """The rows as a data frame whose columns are `Row`'s fields and `name`."""
-    columns = [*Row.__dataclass_fields__, "name"]
-    return pd.DataFrame([{**vars(row), "name": row.name} for row in found], columns=columns)
 
 
 def _percent(share: object) -> float | None:
