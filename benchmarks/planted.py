@@ -1,8 +1,8 @@
 """Known failures, planted in real models: each computes in floats what it did, and fails in int8 for one known reason.
 
-    outlier_channel   one channel of an activation is a hundred times larger, and the weights that read it as much smaller
-    unlike_concat     a layer becomes two whose outputs are joined again, one of them a thousand times larger
-    detector          a trained detection head that gives boxes in pixels and scores from 0 to 1 as one tensor
+outlier_channel   one channel of an activation is a hundred times larger, and the weights that read it as much smaller
+unlike_concat     a layer becomes two whose outputs are joined again, one of them a thousand times larger
+detector          a trained detection head that gives boxes in pixels and scores from 0 to 1 as one tensor
 """
 
 from __future__ import annotations
@@ -103,17 +103,19 @@ def unlike_concat(model: onnx.ModelProto, writes: str, reads: str, factor: float
 
 
 def scenes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Crops of handwritten digits that lie somewhere in 12 by 12 pixels.
+    """Crops of handwritten digits that lie somewhere in 12 by 12 pixels; an odd seed draws from other images.
 
     Returns:
-        Those of an odd seed are of other images than those of an even one: crops [count, CROPS, PIXELS] in 0..1, boxes [count, CROPS, 4] (left, top, right, bottom) in pixels of the canvas,
-        and digits [count, CROPS].
+        Crops [count, CROPS, PIXELS] in 0..1, boxes [count, CROPS, 4] (left, top, right, bottom) in pixels of the
+        canvas, and digits [count, CROPS].
     """
     from sklearn.datasets import load_digits
 
     rng = np.random.default_rng(seed)
     images, digits = load_digits(return_X_y=True)
-    ends = (0, len(images) * 2 // 3) if seed % 2 == 0 else (len(images) * 2 // 3, len(images))  # for judging: other ones
+    ends = (
+        (0, len(images) * 2 // 3) if seed % 2 == 0 else (len(images) * 2 // 3, len(images))
+    )  # for judging: other ones
     chosen = rng.integers(*ends, (count, CROPS))
     crops = rng.uniform(0, 0.05, (count, CROPS, 12, 12)).astype(np.float32)
     boxes = np.zeros((count, CROPS, 4), np.float32)

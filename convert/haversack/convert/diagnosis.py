@@ -1,11 +1,11 @@
 """What the doctor found, as plain frozen dataclasses: free of engines and numpy, to JSON and back by `report`.
 
-    Diagnosis           the verdict, and all that it rests on
-    ├── Harm            what a change does to the outputs, on calibration data
-    ├── Cause           why, with its evidence, and what it costs alone
-    ├── Trial           a repair that was tried, and what it measured
-    ├── LayerSign       one layer: its weights alone, its activations alone
-    └── TensorSign      the tensors that share one scale: their range alone, a histogram
+Diagnosis           the verdict, and all that it rests on
+├── Harm            what a change does to the outputs, on calibration data
+├── Cause           why, with its evidence, and what it costs alone
+├── Trial           a repair that was tried, and what it measured
+├── LayerSign       one layer: its weights alone, its activations alone
+└── TensorSign      the tensors that share one scale: their range alone, a histogram
 """
 
 from __future__ import annotations

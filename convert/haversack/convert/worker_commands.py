@@ -81,6 +81,12 @@ def _check(private: Path, progress: Progress, *, bundle: str, budget: str, basel
     return check(_staged(bundle, private), budget=budget, baseline=old)
 
 
+def _doctor(private: Path, progress: Progress, *, model: str, **options: Any) -> Any:
+    from haversack.convert.doctor.diagnose import diagnose
+
+    return diagnose(_staged(model, private), progress=progress, **options)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "convert": _convert,
     "pack": _pack,
@@ -89,6 +95,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "run": _run,
     "bench": _bench,
     "check": _check,
+    "doctor": _doctor,
 }
 
 

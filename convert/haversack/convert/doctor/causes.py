@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from haversack.convert.compress import operators
 from haversack.convert.diagnosis import Cause, Harm
+from haversack.convert.doctor import told
 from haversack.convert.doctor.chart import Chart
 from haversack.convert.doctor.examine import GroupLook, LayerLook
 from haversack.convert.doctor.harm import UNLIKE, spread_of
@@ -57,8 +58,8 @@ def wide_head(chart: Chart, look: GroupLook) -> Cause | None:
     """An output whose parts are of unlike ranges: boxes in pixels and scores from 0 to 1 in one tensor.
 
     One scale has as many steps for all parts together; a part that is 255 times smaller than the largest gets one.
-    Krishnamoorthi: "Quantizing deep convolutional networks for efficient inference: A whitepaper" (2018), section 3.1.4,
-    has one scale a tensor for activations, as every integer kernel here does.
+    Krishnamoorthi: "Quantizing deep convolutional networks for efficient inference: A whitepaper" (2018), section
+    3.1.4, has one scale a tensor for activations, as every integer kernel here does.
     """
     if not chart.reaches_output(look) or look.group.fixed is not None:
         return None
@@ -86,7 +87,9 @@ def coarse_logits(chart: Chart, look: GroupLook) -> Cause | None:
 
     A prediction changes where rounding, half a step on each of two scores, can close the gap between the two best.
     """
-    judged = next((each for each in chart.exam.bench.outputs if each.name in look.names and each.kind == "scores"), None)
+    judged = next(
+        (each for each in chart.exam.bench.outputs if each.name in look.names and each.kind == "scores"), None
+    )
     if judged is None or look.group.fixed is not None:
         return None
     best = np.sort(judged.own, axis=1)[:, -2:]
@@ -123,8 +126,8 @@ def shared_scale(chart: Chart, look: GroupLook) -> Cause | None:
     return Cause(
         "shared scale",
         f"{joins[0].name} ({joins[0].op_type})",
-        f"{largest} reaches {sources[largest]:.4g}, {smallest} {sources[smallest]:.4g} ({ratio:.0f} times less), and both "
-        f"have one step of {look.scale.scale:.3g}: {smallest} is left {_steps(steps)}",
+        f"{largest} reaches {sources[largest]:.4g}, {smallest} {sources[smallest]:.4g} ({ratio:.0f} times less), and "
+        f"both have one step of {look.scale.scale:.3g}: {smallest} is left {_steps(steps)}",
         look.harm.loss,
         {"ratio": ratio, "step": look.scale.scale, "steps": steps},
         _nodes(chart, look),
@@ -154,7 +157,13 @@ def outlier_channel(chart: Chart, look: GroupLook) -> Cause | None:
         f"channel {int(reach.argmax())}{others} reaches {float(reach.max()):.4g}, the median channel {median:.3g} "
         f"({ratio:.0f} times less): at one step of {look.scale.scale:.3g} it is left {_steps(steps)}",
         look.harm.loss,
-        {"channel": float(reach.argmax()), "axis": float(axis), "ratio": ratio, "step": look.scale.scale, "steps": steps},
+        {
+            "channel": float(reach.argmax()),
+            "axis": float(axis),
+            "ratio": ratio,
+            "step": look.scale.scale,
+            "steps": steps,
+        },
         _nodes(chart, look),
     )
 
@@ -171,8 +180,8 @@ def saturated(chart: Chart, look: GroupLook) -> Cause | None:
     return Cause(
         "saturated activation",
         look.clipped_at,
-        f"{look.clipped:.2%} of its values lie outside {look.scale.lowest:.3g} to {look.scale.highest:.3g} (the furthest "
-        f"at {reach:.4g}); clipping alone costs {_loss(look.clipping)}",
+        f"{look.clipped:.2%} of its values lie outside {look.scale.lowest:.3g} to {look.scale.highest:.3g} (the "
+        f"furthest at {reach:.4g}); clipping alone costs {told.loss(look.clipping)}",
         look.harm.loss,
         {"clipped": look.clipped, "reach": reach, "lowest": look.scale.lowest, "highest": look.scale.highest},
         _nodes(chart, look),
@@ -196,8 +205,8 @@ def small_probabilities(chart: Chart, look: GroupLook) -> Cause | None:
     return Cause(
         "small probabilities",
         look.names[0],
-        f"{lost:.0%} of what it gives is below half of the step of {look.scale.scale:.3g} that its kernel prescribes, and "
-        "becomes zero",
+        f"{lost:.0%} of what it gives is below half of the step of {look.scale.scale:.3g} that its kernel prescribes, "
+        "and becomes zero",
         look.harm.loss,
         {"lost": lost, "step": look.scale.scale},
         _nodes(chart, look),
@@ -234,8 +243,8 @@ def outlier_input(chart: Chart, look: LayerLook) -> Cause | None:
     """Weights whose rounding errors are multiplied by one input channel that is much larger than the others.
 
     The error of an output is the sum over input channels of the weights' errors times the input; its power by channel,
-    E[x²]·Σ(W' - W)², says whose weights would have to be finer (the diagonal of the layer's Hessian: Frantar et al.,
-    GPTQ, ICLR 2023).
+    E[x²]·Σ(W' - W)², says whose weights would have to be finer (the diagonal of the layer's Hessian: Frantar et
+    al., GPTQ, ICLR 2023).
     """
     source = look.node.inputs[0]
     spread = None if source is None else chart.calibration.get(str(source.name))
@@ -245,7 +254,14 @@ def outlier_input(chart: Chart, look: LayerLook) -> Cause | None:
     along = 1 if look.held.float_.ndim > 2 or axis % 2 == 0 else 0
     errors = np.square(look.held.made.astype(np.float64) - look.held.float_)
     power = errors.sum(axis=tuple(i for i in range(errors.ndim) if i != along))
-    channels = next((each for at, each in spread.axes.items() if len(each.square) == len(power) and (at == 1 or look.node.op_type != "Conv")), None)  # fmt: skip
+    channels = next(
+        (
+            each
+            for at, each in spread.axes.items()
+            if len(each.square) == len(power) and (at == 1 or look.node.op_type != "Conv")
+        ),
+        None,
+    )
     if channels is None or len(power) < 4 or not power.any():
         return None
     shares = power * channels.square
@@ -258,8 +274,8 @@ def outlier_input(chart: Chart, look: LayerLook) -> Cause | None:
         "outlier channel of the input",
         str(look.node.name),
         f"{share[index]:.0%} of the rounding error at its output comes from input channel {index}, which reaches "
-        f"{float(channels.reach[index]):.4g} (the median one {float(np.median(channels.reach)):.3g}) and has weights of at "
-        f"most {float(weights[index]):.2g} (median {float(np.median(weights)):.2g})",
+        f"{float(channels.reach[index]):.4g} (the median one {float(np.median(channels.reach)):.3g}) and has weights "
+        f"of at most {float(weights[index]):.2g} (median {float(np.median(weights)):.2g})",
         look.weights.loss,
         {"channel": float(index), "share": float(share[index])},
         (str(look.node.name),),
@@ -357,10 +373,6 @@ def _steps(count: float) -> str:
     return f"{count:.1f} steps" if count >= 1 else "less than one step"
 
 
-def _loss(harm: Harm) -> str:
-    return f"{harm.loss:.3g} {harm.unit}"
-
-
 def _nodes(chart: Chart, look: GroupLook) -> tuple[str, ...]:
     return tuple(str(node.name) for node in chart.touching(look))
 
@@ -377,8 +389,8 @@ def adding_up(chart: Chart) -> Cause | None:
     return Cause(
         "many small losses",
         first,
-        f"it costs most, {harm.loss / max(whole, 1e-300):.0%} of what {len(parts)} parts cost one by one; none of them has "
-        "a sign that explains it",
+        f"it costs most, {harm.loss / max(whole, 1e-300):.0%} of what {len(parts)} parts cost one by one; none of them "
+        "has a sign that explains it",
         harm.loss,
         {"share": harm.loss / max(whole, 1e-300)},
     )

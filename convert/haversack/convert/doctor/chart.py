@@ -111,7 +111,7 @@ class Chart:
         found = []
         for node in plan.nodes:
             written = {str(value.name) for value in node.outputs}
-            read = {str(node.inputs[i].name) for i in operators.data_inputs(node) if node.inputs[i] is not None}  # type: ignore[union-attr]
+            read = {str(value.name) for i in operators.data_inputs(node) if (value := node.inputs[i]) is not None}
             if names & (written | read):
                 found.append(node)
                 continue

@@ -108,12 +108,12 @@ def too_few_samples(chart: Chart) -> Cause | None:
     if ratios[name] < UNSTABLE:
         return None
     unstable = sum(ratio >= UNSTABLE for ratio in ratios.values())
-    one, other = sorted((first[name].reach, second[name].reach))
+    near, further = sorted((first[name].reach, second[name].reach))
     return Cause(
         "too few samples",
         name,
-        f"one half of the {chart.samples} calibration samples reaches {one:.4g}, the other {other:.4g}; so do {unstable} of "
-        f"{len(ratios)} tensors by {UNSTABLE:g} times or more",
+        f"one half of the {chart.samples} calibration samples reaches {near:.4g}, the other {further:.4g}; so do "
+        f"{unstable} of {len(ratios)} tensors by {UNSTABLE:g} times or more",
         numbers={"unstable": float(unstable), "tensors": float(len(ratios)), "ratio": float(min(ratios[name], 1e9))},
     )
 
@@ -129,8 +129,8 @@ def masked(chart: Chart) -> Cause | None:
     return Cause(
         "masked output",
         chart.exam.bench.outputs[0].name,
-        f"behind the last softmax or sigmoid the outputs have {squashed.snr_db:.0f} dB, before it {harm.snr_db:.0f} dB: "
-        "compared as they are, they hide the loss",
+        f"behind the last softmax or sigmoid the outputs have {squashed.snr_db:.0f} dB, before it {harm.snr_db:.0f} "
+        "dB: compared as they are, they hide the loss",
         numbers={"before_db": harm.snr_db, "behind_db": squashed.snr_db},
     )
 
@@ -151,8 +151,8 @@ def advice(chart: Chart, causes: list[Cause], labels: np.ndarray | None, classes
     if kinds & {"dead calibration", "calibration of another kind"} and chart.beyond:
         first = ", ".join(str(each.sample) for each in chart.beyond[:5])
         text = (
-            f"add calibration samples like evaluation samples {first}, which reach up to {chart.beyond[0].factor:.1f} times "
-            "as far as calibration does (like them, not those: they are for judging)"
+            f"add calibration samples like evaluation samples {first}, which reach up to {chart.beyond[0].factor:.1f} "
+            "times as far as calibration does (like them, not those: they are for judging)"
         )
         if labels is not None and len(chart.beyond) >= 5:
             values, counts = np.unique(labels[[each.sample for each in chart.beyond]], return_counts=True)

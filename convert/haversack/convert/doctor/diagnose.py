@@ -25,7 +25,7 @@ from haversack.convert.doctor.harm import Bench, compared
 from haversack.convert.doctor.repairs import SPEED, WIDE, Remedy, first_plan, remedies
 from haversack.convert.doctor.signs import layer_signs, tensor_signs
 from haversack.convert.doctor.spreads import merged, spreads
-from haversack.convert.doctor.trials import Tried, Trials, constant_bytes
+from haversack.convert.doctor.trials import Trials, Tried, constant_bytes
 from haversack.convert.errors import UsageError
 from haversack.convert.flexible import Size
 from haversack.convert.hub.evaluate import Evaluator
@@ -225,9 +225,15 @@ class _Consultation:
         names = [str(value.name) for value in exam.plan.of if isinstance(value, ir.Value)]
         names = [name for name in dict.fromkeys(names) if name in {n for look in exam.groups for n in look.names}]
         if not exam.groups:
-            names = [str(v.name) for node in model.graph for v in node.outputs if v.dtype == ir.DataType.FLOAT and v.name]
+            names = [
+                str(v.name) for node in model.graph for v in node.outputs if v.dtype == ir.DataType.FLOAT and v.name
+            ]
         names += [str(v.name) for v in model.graph.inputs if str(v.name) not in names]
-        names += [str(e.node.inputs[0].name) for e in exam.layers if e.node.inputs[0] is not None and str(e.node.inputs[0].name) not in names]  # fmt: skip
+        names += [
+            str(e.node.inputs[0].name)
+            for e in exam.layers
+            if e.node.inputs[0] is not None and str(e.node.inputs[0].name) not in names
+        ]
         names += [n for n in self._requantized(exam) if n not in names]
         names = [name for name in dict.fromkeys(names) if name not in model.graph.initializers]
         looked = self._spread(LOOKED_AT)
@@ -238,7 +244,9 @@ class _Consultation:
             step = max(1, -(-len(self.samples) // LOOKED_AT))
             positions = range(0, len(self.samples), step)
             inputs = self.samples.pick(positions)
-            both, beyond = spreads(model, names, inputs, part(progress, 0.8, 0.95), count=len(inputs), known=chart.calibration)
+            both, beyond = spreads(
+                model, names, inputs, part(progress, 0.8, 0.95), count=len(inputs), known=chart.calibration
+            )
             chart.evaluation = {name: merged(both[0][name], both[1][name]) for name in names}
             chart.beyond = [dataclasses.replace(each, sample=positions[each.sample]) for each in beyond]
             chart.apart = Bench(work.sized, self.samples.spread(samples_for(model)))

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from haversack.convert.compress import operators, qdq
 from haversack.convert.compress.calibrate import Calibration, Progress
-from haversack.convert.compress.editing import Editor
+from haversack.convert.compress.editing import Editor, drop_unused_initializers
 from haversack.convert.compress.groups import Group, Quantization, Slot, quantization
 from haversack.convert.compress.histogram import Histogram
 from haversack.convert.compress.scale import Scale
@@ -236,6 +236,7 @@ def _with_weights(model: ir.Model, held: Held) -> ir.Model:
     node = next(node for node in copy.graph if node.name == held.node.name)
     value = Editor(copy.graph).initializer(f"{node.name}_held", held.made)
     node.replace_input_with(held.index, value)
+    drop_unused_initializers(copy.graph)
     return copy
 
 
@@ -271,11 +272,20 @@ def _clip(look: GroupLook, model: ir.Model, bench: Bench, seen: Calibration | No
         return
     copy = model.clone()
     editor = Editor(copy.graph)
-    bounds = [editor.initializer(f"{look.names[0]}_{end}", np.float32(v)) for end, v in (("lowest", look.scale.lowest), ("highest", look.scale.highest))]  # fmt: skip
+    bounds = [
+        editor.initializer(f"{look.names[0]}_{end}", np.asarray(v, np.float32))
+        for end, v in (("lowest", look.scale.lowest), ("highest", look.scale.highest))
+    ]
     by_name = {str(value.name): value for node in copy.graph for value in node.outputs}
     by_name |= {str(value.name): value for value in copy.graph.inputs}
     for name in look.names:
-        _insert(editor, by_name[name], lambda value: editor.node("Clip", [value, *bounds], f"{value.name}_dequantized", ir.DataType.FLOAT, value.shape))  # fmt: skip
+        _insert(
+            editor,
+            by_name[name],
+            lambda value: editor.node(
+                "Clip", [value, *bounds], f"{value.name}_dequantized", ir.DataType.FLOAT, value.shape
+            ),
+        )
     look.clipping = bench.harm(copy)
 
 

@@ -1,8 +1,8 @@
 """Float16: what overflows, what vanishes, and what it costs.
 
-Core ML computes in float16; TFLite and ONNX Runtime store weights so and compute in float32. What float16 arithmetic does
-is emulated here: every value of the float graph is rounded to float16, sums inside an operator are not. Its largest
-finite number is 65504, normal numbers end at 2^-14, the last subnormal is 2^-24 (IEEE 754-2019, binary16).
+Core ML computes in float16; TFLite and ONNX Runtime store weights so and compute in float32. What float16 arithmetic
+does is emulated here: every value of the float graph is rounded to float16, sums inside an operator are not. Its
+largest finite number is 65504, normal numbers end at 2^-14, the last subnormal is 2^-24 (IEEE 754-2019, binary16).
 """
 
 from __future__ import annotations
@@ -43,7 +43,11 @@ def emulated(model: ir.Model, floats: Collection[str] = (), only: Collection[str
     if only is None:
         for value in copy.graph.initializers.values():
             tensor = value.const_value
-            if tensor is not None and value.dtype == ir.DataType.FLOAT and not any(u.node.name in floats for u in value.uses()):
+            if (
+                tensor is not None
+                and value.dtype == ir.DataType.FLOAT
+                and not any(u.node.name in floats for u in value.uses())
+            ):
                 value.const_value = ir.Tensor(half(tensor.numpy()), name=value.name)
     return copy
 
@@ -56,8 +60,17 @@ def half(array: Array) -> Array:
 
 def _round(editor: Editor, value: ir.Value, floats: Collection[str]) -> None:
     uses = [(use.node, use.idx) for use in value.uses() if use.node.name not in floats]
-    down = editor.node("Cast", [value], f"{value.name}_half", ir.DataType.FLOAT16, value.shape, {"to": int(ir.DataType.FLOAT16)})  # fmt: skip
-    up = editor.node("Cast", [down.outputs[0]], f"{value.name}_dequantized", ir.DataType.FLOAT, value.shape, {"to": int(ir.DataType.FLOAT)})  # fmt: skip
+    down = editor.node(
+        "Cast", [value], f"{value.name}_half", ir.DataType.FLOAT16, value.shape, {"to": int(ir.DataType.FLOAT16)}
+    )
+    up = editor.node(
+        "Cast",
+        [down.outputs[0]],
+        f"{value.name}_dequantized",
+        ir.DataType.FLOAT,
+        value.shape,
+        {"to": int(ir.DataType.FLOAT)},
+    )
     for node, index in uses:
         node.replace_input_with(index, up.outputs[0])
     producer = value.producer()

@@ -62,7 +62,7 @@ class Bench:
         evaluator = Evaluator(model, list(dict.fromkeys(names)))
         held = [evaluator.run(dict(feeds)) for feeds in self.samples]
         squashed = {
-            str(value.name): value.producer() is not None and value.producer().op_type in ("Softmax", "LogSoftmax")  # type: ignore[union-attr]
+            str(value.name): (maker := value.producer()) is not None and maker.op_type in ("Softmax", "LogSoftmax")
             for value in model.graph.outputs
         }
         self.outputs = tuple(
@@ -79,13 +79,20 @@ class Bench:
         """
         present = {value.name for node in changed.graph for value in node.outputs}
         present |= {value.name for value in changed.graph.outputs}
-        names = [f"{each.name}_dequantized" if f"{each.name}_dequantized" in present else each.name for each in self.outputs]  # fmt: skip
+        names = [
+            f"{each.name}_dequantized" if f"{each.name}_dequantized" in present else each.name for each in self.outputs
+        ]
         evaluator = Evaluator(changed, list(dict.fromkeys(names)))
         given = set(evaluator.inputs)
         held = [
             evaluator.run({name: array for name, array in feeds.items() if name in given}) for feeds in self.samples
         ]
-        return combined([_harm(each, joined([found[name] for found in held])) for each, name in zip(self.outputs, names, strict=True)])  # fmt: skip
+        return combined(
+            [
+                _harm(each, joined([found[name] for found in held]))
+                for each, name in zip(self.outputs, names, strict=True)
+            ]
+        )
 
 
 def compared(reference: Mapping[str, Array], changed: Mapping[str, Array]) -> Harm:

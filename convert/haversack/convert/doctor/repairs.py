@@ -1,14 +1,14 @@
 """Repairs that may help, the cheapest first: each is a change of a plan, so that what helps can be built and delivered.
 
-| rank | repair                                                        | costs                                             |
-|------|---------------------------------------------------------------|---------------------------------------------------|
-| 0    | second-order rounding of the weights; one scale a channel     | nothing; four bytes a channel                     |
-| 0    | cross-layer equalisation, bias correction                     | nothing: weights and biases have other values     |
-| 0    | another rule for a tensor's range, or for all                 | nothing                                           |
-| 1    | an operator without weights in floats (a concat, each input   | two conversions at run time                       |
-|      | of which then has its own scale)                              |                                                   |
-| 2    | a layer, or all that touch a tensor, in float16               | a second byte a weight, float arithmetic          |
-| 3    | int16 activations                                             | 30 to 40 times slower on a CPU                    |
+| rank | repair                                                     | costs                                    |
+|------|------------------------------------------------------------|------------------------------------------|
+| 0    | second-order rounding of weights; one scale a channel      | nothing; four bytes a channel            |
+| 0    | cross-layer equalisation, bias correction                  | nothing: other weights and biases        |
+| 0    | another rule for a tensor's range, or for all              | nothing                                  |
+| 1    | an operator without weights in floats (a concat, of which  | two conversions at run time              |
+|      | each input then has its own scale)                         |                                          |
+| 2    | a layer, or all that touch a tensor, in float16            | a second byte a weight, float arithmetic |
+| 3    | int16 activations                                          | 30 to 40 times slower on a CPU           |
 
 Which are worth a try is read from the causes; what they are worth is measured (`trials.py`).
 """
@@ -103,15 +103,23 @@ def _for_integers(chart: Chart, causes: Sequence[Cause], plan: Plan) -> list[Rem
         per_channel = LayerPlan("int8", granularity="per-channel")
         layers = [name for name in rows if name in planned_layers(chart.exam.model)]
         if layers:
-            found.append(Remedy(f"one scale a channel for the weights of {listed(layers)}", FREE, held(layers, per_channel)))  # fmt: skip
-        found.append(Remedy("one scale a channel for all weights", FREE, lambda plan: dataclasses.replace(plan, default=per_channel)))  # fmt: skip
+            found.append(
+                Remedy(f"one scale a channel for the weights of {listed(layers)}", FREE, held(layers, per_channel))
+            )
+        found.append(
+            Remedy(
+                "one scale a channel for all weights", FREE, lambda plan: dataclasses.replace(plan, default=per_channel)
+            )
+        )
     found.append(Remedy("cross-layer equalisation", FREE, method(EQUALIZATION)))
     found.append(Remedy("bias correction", FREE, method(BIAS_CORRECTION)))
     for rule in RULES:
         if rule != plan.ranges:
             found.append(Remedy(f"{rule} ranges for all tensors", FREE, ranges(rule)))
     for cause in [cause for cause in causes if cause.nodes][:MOST]:
-        look = next((each for each in chart.exam.groups if cause.where in each.names or _joined(chart, cause, each.names)), None)  # fmt: skip
+        look = next(
+            (each for each in chart.exam.groups if cause.where in each.names or _joined(chart, cause, each.names)), None
+        )
         if look is None:
             continue
         if look.group.fixed is None:
@@ -121,7 +129,9 @@ def _for_integers(chart: Chart, causes: Sequence[Cause], plan: Plan) -> list[Rem
                     found.append(Remedy(f"{rule} range for {name}", FREE, tensor(name, rule)))
         joins = [str(node.name) for node in chart.joins(look)]
         if joins:
-            found.append(Remedy(f"{listed(joins)} in float, each input with its own scale", OPERATOR, floats(joins, [])))
+            found.append(
+                Remedy(f"{listed(joins)} in float, each input with its own scale", OPERATOR, floats(joins, []))
+            )
             outputs = {id(node.outputs[0]) for node in chart.joins(look)}
             readers = [
                 node

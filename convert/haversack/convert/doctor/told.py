@@ -6,7 +6,7 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 
-from haversack.convert.diagnosis import Cause, Diagnosis, Harm, Trial
+from haversack.convert.diagnosis import NATS, Cause, Diagnosis, Harm, Trial
 from haversack.convert.report import Accuracy
 
 WIDTH = 118
@@ -22,12 +22,15 @@ def verdict(found: Diagnosis) -> str:
         said = f"{found.model.name} as {found.compression}: {loss(harm)} at the output ({harm.snr_db:.1f} dB)"
         said += f"; {harm.worst}" if harm.worst and not found.healthy else ""
     elif before.stands_in:
-        said = f"{found.model.name} as {found.compression}: agrees with the float model on {percent(before)} of {found.measured_on}"  # fmt: skip
+        said = (
+            f"{found.model.name} as {found.compression}: agrees with the float model on {percent(before)} of "
+            f"{found.measured_on}"
+        )
     else:
         source = _value(before, before.value - before.difference)
         said = (
-            f"{found.model.name} as {found.compression}: {source} → {_value(before, before.value)}, {change(before)}, on "
-            f"{found.measured_on}"
+            f"{found.model.name} as {found.compression}: {source} → {_value(before, before.value)}, {change(before)}, "
+            f"on {found.measured_on}"
         )
     limit = f"{found.allowed:g} point{'' if found.allowed == 1 else 's'}"
     if before is None:
@@ -45,7 +48,7 @@ def text(found: Diagnosis) -> str:
     """The whole of it."""
     lines = _wrapped(found.verdict, "")
     if found.healthy:
-        lines += [""] + _wrapped(largest(found), "")
+        lines += ["", *_wrapped(largest(found), "")]
     elif found.causes:
         lines += ["", "why (each alone, everything else in floats)"]
         for number, cause in enumerate(found.causes[:SHOWN_CAUSES], start=1):
@@ -75,14 +78,22 @@ def largest(found: Diagnosis) -> str:
         return f"All of it costs {loss(found.harm)} on {found.samples} calibration samples."
     cost, name = max(parts)
     return (
-        f"The largest loss alone is that of {name}: {cost:.2g} {found.harm.unit} of {loss(found.harm)} for all "
-        f"{len(parts)} parts together, on {found.samples} calibration samples."
+        f"The largest loss alone is that of {name}: {amount(cost, found.harm.unit)}, against {loss(found.harm)} for "
+        f"all {len(parts)} parts together, on {found.samples} calibration samples."
     )
 
 
 def loss(harm: Harm) -> str:
-    """`1.8 nats`, `0.31 of the signal`."""
-    return f"{harm.loss:.2g} {harm.unit}"
+    """`1.8 nats`, `31 % noise`."""
+    return amount(harm.loss, harm.unit)
+
+
+def amount(value: float, unit: str) -> str:
+    """A loss in its unit."""
+    if unit == NATS:
+        return f"{value:.2g} nats"
+    share = 100 * value
+    return f"{share:.0f} % noise" if share >= 10 else f"{share:.2g} % noise"
 
 
 def commands(
@@ -129,7 +140,7 @@ def _value(measured: Accuracy, value: float) -> str:
 
 
 def _cause(number: int, cause: Cause, unit: str) -> list[str]:
-    cost = "" if cause.loss is None else f"  {cause.loss:.2g} {unit}"
+    cost = "" if cause.loss is None else f"  {amount(cause.loss, unit)}"
     lines = [f"  {number}. {cause.kind}: {cause.where}{cost}"]
     lines += _wrapped(cause.evidence, "     ")
     if cause.also:
@@ -161,7 +172,7 @@ def _trial(each: Trial) -> str:
     assert each.harm is not None
     judged = "" if each.accuracy is None else f", {change(each.accuracy)}"
     speed = f"; {each.speed}" if each.speed else ""
-    return f"    {loss(each.harm):>20}{judged}  {size(each.bytes)}  {each.repair}{speed}"
+    return f"    {loss(each.harm):>13}{judged}  {size(each.bytes)}  {each.repair}{speed}"
 
 
 def _artifacts(found: Diagnosis) -> Iterator[str]:

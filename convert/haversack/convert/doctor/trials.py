@@ -6,7 +6,7 @@ first, and choose nothing else (as in `planning/search.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -20,8 +20,8 @@ from haversack.convert.errors import UsageError
 from haversack.convert.verify.execute import Progress
 
 GOOD = {True: 0.02, False: 0.01}
-"""Losses (in nats, or as a share of the signal) that a point of accuracy is not expected to go with: what the search for
-plans starts from is 0.03."""
+"""Losses (in nats, or as a share of the signal) that no point of accuracy is expected to go with: the search for plans
+starts from 0.03."""
 
 HELPS = 0.8
 """A repair is added to others where it leaves at most this share of the loss."""
@@ -168,7 +168,7 @@ def _key(plan: Plan) -> str:
 
 def constant_bytes(model: ir.Model) -> int:
     """What a graph's constants take, each once; four-bit ones half a byte."""
-    found = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    found = sum(
+        value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None
+    )
     return int(found)
-
-
