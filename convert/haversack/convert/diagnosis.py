@@ -19,6 +19,15 @@ from haversack.convert.report import Accuracy, Variant
 NATS, SHARE = "nats", "of the signal"
 """Units of a loss: divergence of class probabilities, or noise as a share of the output's power."""
 
+
+def tolerated(unit: str) -> float:
+    """The loss that stands for a point where no metric can be measured: 0.02 nats, or a hundredth of the signal.
+
+    The search for plans starts from 0.03 nats for a point.
+    """
+    return 0.02 if unit == NATS else 0.01
+
+
 LARGEST = 1e9
 """What an infinite number is told as: JSON has none."""
 

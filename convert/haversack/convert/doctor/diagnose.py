@@ -16,7 +16,7 @@ from haversack.convert.compress.plan import LayerPlan, Plan
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
 from haversack.convert.compress.unpacking import unpack_weights
 from haversack.convert.data.overlap import apart
-from haversack.convert.diagnosis import Cause, Diagnosis, Harm, Trial
+from haversack.convert.diagnosis import Cause, Diagnosis, Harm, Trial, tolerated
 from haversack.convert.doctor import causes as why
 from haversack.convert.doctor import data_causes, half, told
 from haversack.convert.doctor.chart import Chart
@@ -390,7 +390,7 @@ class _Consultation:
         """Whether what is lost is allowed."""
         if measured is not None:
             return measured.drop <= self.allowed + 1e-9
-        return 100 * harm.loss <= self.allowed + 1e-9
+        return harm.loss <= self.allowed * tolerated(harm.unit) + 1e-12
 
     def _spread(self, count: int) -> list[dict[str, Array]]:
         data = self.work.calibration

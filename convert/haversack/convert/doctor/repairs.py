@@ -39,6 +39,9 @@ SPEED = {
     WIDE: "30 to 40 times slower on a CPU in LiteRT",
 }
 
+MOST_LAYERS, SMALL = 8, 40
+"""So many layers are tried in floats where the model has at most that many."""
+
 MOST = 4
 """Causes that repairs are made for; what costs less than the fourth is not what ruins a model."""
 
@@ -154,8 +157,13 @@ def _for_layers(chart: Chart, causes: Sequence[Cause], plan: Plan) -> list[Remed
         for each in chart.exam.layers
         if str(each.node.name) in layers
     }
-    worst = sorted(costs, key=lambda name: -costs[name])[:3]
+    worst = sorted(costs, key=lambda name: -costs[name])[: MOST_LAYERS if len(costs) <= SMALL else MOST]
     found = []
+    if plan.arithmetic in ("float32", "float16") and plan.default.weights != "int8-weights":
+        better = LayerPlan("int8-weights")
+        found.append(
+            Remedy("int8 weights for all layers", FREE, lambda plan: dataclasses.replace(plan, default=better))
+        )
     for name in dict.fromkeys([*named, *worst]):
         if plan.arithmetic in ("float32", "float16") and plan.default.weights != "int8-weights":
             found.append(Remedy(f"{name} in int8 weights", FREE, held([name], LayerPlan("int8-weights"))))

@@ -6,7 +6,7 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 
-from haversack.convert.diagnosis import NATS, Cause, Diagnosis, Harm, Trial
+from haversack.convert.diagnosis import NATS, Cause, Diagnosis, Harm, Trial, tolerated
 from haversack.convert.report import Accuracy
 
 WIDTH = 118
@@ -34,7 +34,7 @@ def verdict(found: Diagnosis) -> str:
         )
     limit = f"{found.allowed:g} point{'' if found.allowed == 1 else 's'}"
     if before is None:
-        limit = f"{found.allowed:g} % of the signal"
+        limit = amount(found.allowed * tolerated(harm.unit), harm.unit)
     elif before.unit != "points":
         limit = f"{found.allowed:g}"
     if found.healthy:

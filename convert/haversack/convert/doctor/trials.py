@@ -13,15 +13,11 @@ import onnx_ir as ir
 
 from haversack.convert.compress.mixed import Observed, apply_plan
 from haversack.convert.compress.plan import Plan
-from haversack.convert.diagnosis import NATS, Harm
+from haversack.convert.diagnosis import Harm, tolerated
 from haversack.convert.doctor.harm import Bench
 from haversack.convert.doctor.repairs import Remedy
 from haversack.convert.errors import UsageError
 from haversack.convert.verify.execute import Progress
-
-GOOD = {True: 0.02, False: 0.01}
-"""Losses (in nats, or as a share of the signal) that no point of accuracy is expected to go with: the search for plans
-starts from 0.03."""
 
 HELPS = 0.8
 """A repair is added to others where it leaves at most this share of the loss."""
@@ -126,7 +122,7 @@ class Trials:
 
     def good(self, tried: Tried) -> bool:
         """Whether what is left on calibration data lets one hope."""
-        return tried.harm is not None and tried.loss <= max(1.0, self.allowed) * GOOD[tried.harm.unit == NATS]
+        return tried.harm is not None and tried.loss <= max(1.0, self.allowed) * tolerated(tried.harm.unit)
 
     def _pruned(self, tried: Tried) -> Tried:
         """Without the remedies that it does as well without."""
