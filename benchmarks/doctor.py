@@ -2,9 +2,9 @@
 
     python -m benchmarks.doctor                          all, some minutes on two cores
     python -m benchmarks.doctor --case digits            those whose name begins so
-    python -m benchmarks.doctor --write docs/results.md  put the table between its `doctor` marks
+    python -m benchmarks.doctor --write docs/results.md  put the table between its marks
 
-Digits is the shipped network; KWS and ResNet8 are MLPerf Tiny's, with the evaluation sets of `shared/data`; the detector
+Digits is the shipped network; KWS and ResNet8 are MLPerf Tiny's, with the sets of `shared/data`; the detector
 learns here. A row says what int8 loses, what the doctor names first, the repair it recommends and what that leaves,
 measured on the evaluation data by the repaired hub graph, and as a TFLite file where `--to tflite` is given.
 """

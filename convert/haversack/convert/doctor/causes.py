@@ -142,7 +142,7 @@ def outlier_channel(chart: Chart, look: GroupLook) -> Cause | None:
     """
     if look.group.fixed is not None:
         return None
-    name, widest = _widest(chart, look)
+    name, widest = _widest(chart, look, positions=False)
     if widest is None or widest[2] < UNLIKE:
         return None
     axis, reach, ratio = widest
@@ -339,12 +339,19 @@ WEIGHT_RULES: tuple[Callable[[Chart, LayerLook], Cause | None], ...] = (
 )  # fmt: skip
 
 
-def _widest(chart: Chart, look: GroupLook) -> tuple[str, tuple[int, Array, float] | None]:
-    """The tensor of a group whose channels are of the most unlike reach."""
+def _widest(chart: Chart, look: GroupLook, *, positions: bool = True) -> tuple[str, tuple[int, Array, float] | None]:
+    """The tensor of a group whose channels are of the most unlike reach.
+
+    Args:
+        chart: Of the model.
+        look: The group.
+        positions: Whether any axis counts, or of images only the second and the last, where channels lie.
+    """
     best: tuple[str, tuple[int, Array, float] | None] = (look.names[0], None)
     for name in look.names:
         spread = chart.calibration.get(name)
-        found = None if spread is None else spread.widest()
+        image = not positions and spread is not None and max(spread.axes, default=0) > 2
+        found = None if spread is None else spread.widest((1, max(spread.axes)) if image else None)
         if found is not None and (best[1] is None or found[2] > best[1][2]):
             best = name, (found[0], found[1].reach, found[2])
     return best

@@ -86,9 +86,14 @@ class Spread:
         """The largest absolute value; 0 where nothing was seen."""
         return max(abs(self.low), abs(self.high)) if self.high >= self.low else 0.0
 
-    def widest(self) -> tuple[int, Channels, float] | None:
-        """The axis whose indices are of the most unlike reach, its channels, and the largest over the median."""
-        found = [(axis, each, spread_of(each.reach)) for axis, each in self.axes.items()]
+    def widest(self, among: tuple[int, ...] | None = None) -> tuple[int, Channels, float] | None:
+        """The axis whose indices are of the most unlike reach, its channels, and the largest over the median.
+
+        Args:
+            among: The axes that count; None: all.
+        """
+        axes = {axis: each for axis, each in self.axes.items() if among is None or axis in among}
+        found = [(axis, each, spread_of(each.reach)) for axis, each in axes.items()]
         return max(found, key=lambda row: row[2]) if found else None
 
 
