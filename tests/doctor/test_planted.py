@@ -46,7 +46,7 @@ def test_an_outlier_channel_is_named_and_its_repair_is_delivered(outlier, tmp_pa
     found = examined(outlier)
     assert not found.healthy
     assert found.before is not None
-    assert found.before.drop > 5
+    assert found.before.drop > 2
     first = found.causes[0]
     assert (first.kind, first.where) == ("outlier channel", "relu1/Relu")
     assert first.numbers["channel"] == 3

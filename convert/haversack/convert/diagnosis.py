@@ -14,7 +14,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from haversack.convert.described import Model
-from haversack.convert.report import Accuracy, Variant
+from haversack.convert.measured import Accuracy
+from haversack.convert.report import Variant
 
 NATS, SHARE = "nats", "of the signal"
 """Units of a loss: divergence of class probabilities, or noise as a share of the output's power."""

@@ -38,12 +38,16 @@ def command(
         typer.Option("--plan", metavar="JSON", help="Write the repair, for convert and pack to follow with --plan."),
     ] = None,
     max_drop: Annotated[
-        float, typer.Option("--max-drop", metavar="POINTS", min=0.0, help="What may be lost without a word.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            "--max-drop", metavar="POINTS", min=0.0, help="What may be lost without a word; default: 1 point."
+        ),
+    ] = None,
     metric: options.Metric = None,
     dim: options.Dims = None,
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
+    methods: options.Methods = None,
     allow_overlap: Annotated[
         bool, typer.Option("--allow-overlap", help="Calibrate on evaluation samples too, which are left out otherwise.")
     ] = False,
@@ -60,7 +64,7 @@ def command(
     from haversack.convert import isolated
     from haversack.convert.doctor import page, told
     from haversack.convert.errors import UsageError
-    from haversack.convert.names import check_metric, check_options, dims_of, target_of
+    from haversack.convert.names import check_metric, check_options, dims_of, methods_of, target_of
 
     target = None if to is None else target_of(to, None)
     recipe = "fp32" if compress.endswith(".json") else compress
@@ -91,6 +95,7 @@ def command(
             dims=dims_of(dim or ()),
             ranges=ranges,
             weights=weights,
+            methods=methods_of(methods),
             metric=metric,
             max_drop=max_drop,
             allow_overlap=allow_overlap,

@@ -11,7 +11,8 @@ import numpy as np
 import onnx_ir as ir
 
 from haversack.convert.compress.groups import quantization
-from haversack.convert.compress.mixed import apply_plan
+from haversack.convert.compress.methods import apply
+from haversack.convert.compress.mixed import EQUALIZE, Observed, apply_plan
 from haversack.convert.compress.plan import LayerPlan, Plan
 from haversack.convert.compress.recipes import RangeRule, Recipe, WeightGranularity
 from haversack.convert.compress.unpacking import unpack_weights
@@ -22,16 +23,17 @@ from haversack.convert.doctor import data_causes, half, told
 from haversack.convert.doctor.chart import Chart
 from haversack.convert.doctor.examine import Examination, examine, samples_for
 from haversack.convert.doctor.harm import Bench, compared
-from haversack.convert.doctor.repairs import SPEED, WIDE, Remedy, first_plan, remedies
+from haversack.convert.doctor.repairs import SPEED, WIDE, Remedy, first_plan, methods_of, remedies
 from haversack.convert.doctor.signs import layer_signs, tensor_signs
 from haversack.convert.doctor.spreads import merged, spreads
 from haversack.convert.doctor.trials import Trials, Tried, constant_bytes
 from haversack.convert.errors import UsageError
 from haversack.convert.flexible import Size
 from haversack.convert.hub.evaluate import Evaluator
+from haversack.convert.measured import Accuracy
 from haversack.convert.pipeline import STATIC_TARGETS, check_recipe, checked_recipe, make, part
 from haversack.convert.publish import private_folder
-from haversack.convert.report import Accuracy, Variant
+from haversack.convert.report import Variant
 from haversack.convert.targets import Options, open_target
 from haversack.convert.verify.accuracy import measure_of
 from haversack.convert.verify.execute import Progress, Samples, run_all, silent
@@ -62,6 +64,7 @@ def diagnose(
     dims: Mapping[str, Size] | None = None,
     ranges: RangeRule = "mse",
     weights: WeightGranularity = "auto",
+    methods: Sequence[str] | None = None,
     metric: str | None = None,
     max_drop: float | None = None,
     allow_overlap: bool = False,
@@ -79,6 +82,7 @@ def diagnose(
         dims: Sizes of symbolic dimensions to fix, by name.
         ranges: How int8 chooses an activation's range.
         weights: One scale a channel, one a tensor, or what measures better.
+        methods: What int8 does beyond rounding to the nearest: names of `compress.methods`; None: the default ones.
         metric: What accuracy means, by default `top1`.
         max_drop: What may be lost, by default 1 point.
         allow_overlap: Calibrate on evaluation samples too.
@@ -95,13 +99,20 @@ def diagnose(
     plan = Plan.read(Path(compress)) if compress.endswith(".json") else None
     if calibration is None:
         raise UsageError("the doctor measures on real inputs: give --calibration DATA, a hundred of them")
-    recipe = Recipe.of(plan) if plan is not None else checked_recipe(compress, ranges, weights, calibrated=True)
+    recipe = (
+        Recipe.of(plan)
+        if plan is not None
+        else checked_recipe(compress, ranges, weights, calibrated=True, methods=methods)
+    )
     say(0.0, f"reading {path.name}")
     work = Work.begin(path, preprocess, dims)
     work.calibration = work.open(calibration)
     work.measure = measure_of(metric, max_drop)
+    allowed = work.measure.allowed
+    if allowed is None:
+        raise UsageError(f"--metric {metric} has a unit of its own: say how much may be lost with --max-drop")
     if sick := why.broken(work.sized):
-        return _broken(work, recipe, sick)
+        return _broken(work, recipe, sick, allowed)
     assert work.calibration is not None
     samples = work.samples(evaluation if evaluation is not None else calibration)
     notes: list[str] = []
@@ -111,11 +122,11 @@ def diagnose(
     if to is not None:
         target = open_target(to)
         check_recipe(target, recipe.family, work, Options())
-    consultation = _Consultation(work, recipe, samples, evaluation is not None, work.measure.allowed, notes, to)
+    consultation = _Consultation(work, recipe, samples, evaluation is not None, allowed, notes, to)
     return consultation.run(say)
 
 
-def _broken(work: Work, recipe: Recipe, found: Sequence[Cause]) -> Diagnosis:
+def _broken(work: Work, recipe: Recipe, found: Sequence[Cause], allowed: float) -> Diagnosis:
     layers = ", ".join(cause.where for cause in found[:3])
     return Diagnosis(
         model=work.facts(),
@@ -123,7 +134,7 @@ def _broken(work: Work, recipe: Recipe, found: Sequence[Cause]) -> Diagnosis:
         healthy=False,
         repaired=False,
         verdict=f"{work.source.name}: the float model itself is broken: NaN or infinite weights in {layers}",
-        allowed=work.measure.allowed,
+        allowed=allowed,
         harm=Harm(0.0, "", 0.0),
         causes=tuple(found),
         advice=("no compression repairs that: take an earlier checkpoint, or train again with gradients clipped",),
@@ -216,8 +227,9 @@ class _Consultation:
         floats = () if self.recipe.plan is None else self.recipe.plan.floats
         held = () if self.recipe.plan is None else tuple(n for n, e in self.recipe.plan.layers.items() if not e.integer)
         progress(0.0, "calibrating")
-        observed = work.observed(part(progress, 0.0, 0.2))
-        model = unpack_weights(work.sized)
+        done = methods_of(self.recipe)
+        observed = work.observed(part(progress, 0.0, 0.2), equalized=EQUALIZE in done)
+        model = apply.before(unpack_weights(work.sized), done)[0]  # what was compressed, channels rescaled
         if self.recipe.name == "fp16":
             exam = Examination(model, compressed, bench, bench.harm(compressed), quantization(model.graph))
         else:
@@ -290,8 +302,7 @@ class _Consultation:
         if plan is None:
             self.notes.append(f"{self.recipe.name} has no plan, so that no repair could be tried")
             return diagnosis
-        observed = self.work.observed()
-        trials = Trials(self.work.sized, observed, chart.exam.bench, plan, self.allowed)
+        trials = Trials(self.work.sized, self._observed, chart.exam.bench, plan, self.allowed)
         refused = {WIDE} if self.to == "coreml" else set()
         candidates = remedies(chart, found, plan, refused)
         trials.alone(candidates, part(say, 0.0, 0.7))
@@ -327,7 +338,10 @@ class _Consultation:
         )
 
     def _built(self, plan: Plan) -> ir.Model:
-        return apply_plan(self.work.sized, plan, self.work.observed())[0]
+        return apply_plan(self.work.sized, plan, self._observed(plan))[0]
+
+    def _observed(self, plan: Plan) -> Observed:
+        return self.work.observed(equalized=EQUALIZE in plan.methods)
 
     def _repair_half(
         self, diagnosis: Diagnosis, chart: Chart, reference: Reference, found: Sequence[Cause]

@@ -42,6 +42,7 @@ class Held:
         made: As they are now, float32.
         channels: How many scales they have; 1 for one a tensor; 0 where they are no integers.
         dtype: Of what holds them.
+        bias: The layer's bias as it is now; None where it has none, or weights elsewhere.
     """
 
     node: ir.Node
@@ -50,6 +51,7 @@ class Held:
     made: Array
     channels: int
     dtype: str
+    bias: Array | None = None
 
     @property
     def words(self) -> str:
@@ -159,7 +161,10 @@ def examine(
     for each in held:
         name = str(each.node.name)
         step(f"the weights of {name}")
-        look = LayerLook(each.node, each, _output(each.node, plan), bench.harm(_with_weights(model, each)))
+        harm = bench.harm(_with_weights(model, each))
+        if each.bias is not None:  # moved to make up for the weights, and for what activations add: the better counts
+            harm = min(harm, bench.harm(_with_weights(model, each, bias=True)), key=lambda found: found.loss)
+        look = LayerLook(each.node, each, _output(each.node, plan), harm)
         step(f"the activations of {name}")
         around = [str(v.name) for v in (each.node.inputs[0],) if v is not None] + [look.output]
         if any(each in scales for each in around):
@@ -207,9 +212,11 @@ def held_weights(model: ir.Model, compressed: ir.Model) -> Iterator[Held]:
                 continue
             inner = operators.constant(maker.inputs[0])
             scale = operators.constant(maker.inputs[1]) if maker.op_type == "DequantizeLinear" else None
-            yield Held(
-                node, index, array, made, 0 if scale is None else scale.size, "" if inner is None else str(inner.dtype)
-            )
+            channels, dtype = 0 if scale is None else scale.size, "" if inner is None else str(inner.dtype)
+            bias = None
+            if index == 1 and operators.kind(node) == "weighted" and len(other.inputs) > 2:
+                bias = unpacked_value(other.inputs[2])
+            yield Held(node, index, array, made, channels, dtype, bias)
 
 
 def rounded_tensors(model: ir.Model, scales: dict[str, Scale]) -> ir.Model:
@@ -231,11 +238,14 @@ def _names(group: Group, scales: dict[str, Scale]) -> tuple[str, ...]:
     return tuple(str(m.name) for m in group.members if not isinstance(m, Slot) and str(m.name) in scales)
 
 
-def _with_weights(model: ir.Model, held: Held) -> ir.Model:
+def _with_weights(model: ir.Model, held: Held, *, bias: bool = False) -> ir.Model:
     copy = model.clone()
+    editor = Editor(copy.graph)
     node = next(node for node in copy.graph if node.name == held.node.name)
-    value = Editor(copy.graph).initializer(f"{node.name}_held", held.made)
-    node.replace_input_with(held.index, value)
+    node.replace_input_with(held.index, editor.initializer(f"{node.name}_held", held.made))
+    if bias and held.bias is not None:
+        node.resize_inputs(3)
+        node.replace_input_with(2, editor.initializer(f"{node.name}_held_bias", held.bias))
     drop_unused_initializers(copy.graph)
     return copy
 

@@ -2,8 +2,9 @@
 
 | rank | repair                                                     | costs                                    |
 |------|------------------------------------------------------------|------------------------------------------|
-| 0    | second-order rounding of weights; one scale a channel      | nothing; four bytes a channel            |
-| 0    | cross-layer equalisation, bias correction                  | nothing: other weights and biases        |
+| 0    | one scale a channel for weights                            | four bytes a channel                     |
+| 0    | cross-layer equalisation, second-order or learned          | nothing: other weights and biases        |
+|      | rounding, bias correction (`compress/methods`)             |                                          |
 | 0    | another rule for a tensor's range, or for all              | nothing                                  |
 | 1    | an operator without weights in floats (a concat, of which  | two conversions at run time              |
 |      | each input then has its own scale)                         |                                          |
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from haversack.convert.compress import operators
-from haversack.convert.compress.methods.planned import BIAS_CORRECTION, EQUALIZATION
+from haversack.convert.compress.methods import ALTERNATIVES, DEFAULT
 from haversack.convert.compress.mixed import planned_layers
 from haversack.convert.compress.plan import RULES, LayerPlan, Plan
 from haversack.convert.compress.recipes import HALF, STORAGES, Recipe
@@ -38,6 +39,14 @@ SPEED = {
     LAYER: "slower than int8",
     WIDE: "30 to 40 times slower on a CPU in LiteRT",
 }
+
+METHODS = {
+    "equalize": "cross-layer equalisation",
+    "second-order": "second-order rounding of the weights",
+    "adaround": "learned rounding of the weights",
+    "bias-correction": "bias correction",
+}
+"""Methods that are tried where a recipe does not have them."""
 
 MOST_LAYERS, SMALL = 8, 40
 """So many layers are tried in floats where the model has at most that many."""
@@ -64,7 +73,7 @@ class Remedy:
 
 
 def first_plan(recipe: Recipe, chart: Chart, sha256: str) -> Plan | None:
-    """The plan that says what a recipe does, but rounds weights by second order; None where a plan cannot say it."""
+    """The plan that says what a recipe does; None where a plan cannot say it."""
     if recipe.plan is not None:
         return dataclasses.replace(recipe.plan, name="repaired", model=sha256)
     base = recipe.name.removesuffix(HALF)
@@ -72,11 +81,18 @@ def first_plan(recipe: Recipe, chart: Chart, sha256: str) -> Plan | None:
         layers = [each for each in chart.exam.layers if operators.kind(each.node) == "weighted"]
         tensor = bool(layers) and all(each.held.channels == 1 for each in layers)
         kept = LayerPlan("int8", granularity="per-tensor" if tensor else "per-channel")
-        return Plan("repaired", sha256, "int8", recipe.ranges, default=kept)
+        return Plan("repaired", sha256, "int8", recipe.ranges, methods_of(recipe), default=kept)
     if base in ("int8-weights", *STORAGES):
         arithmetic = "float16" if recipe.name.endswith(HALF) else "float32"
         return Plan("repaired", sha256, arithmetic, default=LayerPlan(base))  # type: ignore[arg-type]
     return None
+
+
+def methods_of(recipe: Recipe) -> tuple[str, ...]:
+    """What a recipe does beyond rounding to the nearest."""
+    if recipe.plan is not None:
+        return recipe.plan.methods
+    return (DEFAULT if recipe.methods is None else recipe.methods) if recipe.name == "int8" else ()
 
 
 def remedies(chart: Chart, causes: Sequence[Cause], plan: Plan, refused: Collection[int] = ()) -> list[Remedy]:
@@ -89,7 +105,7 @@ def remedies(chart: Chart, causes: Sequence[Cause], plan: Plan, refused: Collect
         refused: Ranks that the target cannot have.
     """
     integer = plan.arithmetic in ("int8", "int16")
-    found = [Remedy("second-order rounding of the weights", FREE, lambda plan: plan)]
+    found: list[Remedy] = []
     if integer:
         found += _for_integers(chart, causes, plan)
     found += _for_layers(chart, causes, plan)
@@ -114,8 +130,7 @@ def _for_integers(chart: Chart, causes: Sequence[Cause], plan: Plan) -> list[Rem
                 "one scale a channel for all weights", FREE, lambda plan: dataclasses.replace(plan, default=per_channel)
             )
         )
-    found.append(Remedy("cross-layer equalisation", FREE, method(EQUALIZATION)))
-    found.append(Remedy("bias correction", FREE, method(BIAS_CORRECTION)))
+    found += [Remedy(words, FREE, method(name)) for name, words in METHODS.items() if name not in plan.methods]
     for rule in RULES:
         if rule != plan.ranges:
             found.append(Remedy(f"{rule} ranges for all tensors", FREE, ranges(rule)))
@@ -209,8 +224,11 @@ def floats(operators: Sequence[str], layers: Sequence[str]) -> Change:
 
 
 def method(name: str) -> Change:
-    """Add one of a plan's methods."""
-    return lambda plan: dataclasses.replace(plan, methods=tuple(dict.fromkeys([*plan.methods, name])))
+    """Add one of a plan's methods, in the place of its alternative."""
+    instead = {each for pair in ALTERNATIVES if name in pair for each in pair}
+    return lambda plan: dataclasses.replace(
+        plan, methods=(*(each for each in plan.methods if each not in instead and each != name), name)
+    )
 
 
 def ranges(rule: str) -> Change:

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 
 from haversack.convert.diagnosis import NATS, Cause, Diagnosis, Harm, Trial, tolerated
-from haversack.convert.report import Accuracy
+from haversack.convert.measured import Accuracy
 
 WIDTH = 118
 SHOWN_CAUSES = 4

@@ -6,7 +6,7 @@ first, and choose nothing else (as in `planning/search.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -66,7 +66,7 @@ class Trials:
 
     Attributes:
         model: The float hub graph.
-        observed: What calibration data says of it.
+        observed: What calibration data says of it, as a plan rescales it.
         bench: What losses are measured on.
         plan: That remedies change.
         allowed: Points that may be lost.
@@ -74,7 +74,7 @@ class Trials:
     """
 
     model: ir.Model
-    observed: Observed
+    observed: Callable[[Plan], Observed]
     bench: Bench
     plan: Plan
     allowed: float = 1.0
@@ -143,7 +143,7 @@ class Trials:
         key = _key(plan)
         if key not in self._known:
             try:
-                made = apply_plan(self.model, plan, self.observed)[0]
+                made = apply_plan(self.model, plan, self.observed(plan))[0]
                 self._known[key] = self.bench.harm(made), constant_bytes(made), ""
             except UsageError as error:
                 self._known[key] = None, 0, str(error)
