@@ -40,7 +40,7 @@ def command(
     max_drop: Annotated[
         float | None,
         typer.Option(
-            "--max-drop", metavar="POINTS", min=0.0, help="What may be lost without a word; default: 1 point."
+            "--max-drop", metavar="POINTS", min=0.0, help="What may be lost; default: 1 point."
         ),
     ] = None,
     metric: options.Metric = None,
