@@ -5,8 +5,8 @@
     >>> made.verified, made.variant.bytes
     (True, 313344)
 
-`convert`, `pack`, `inspect` and `verify_artifact` are imported when first used, so that importing this package costs
-nothing.
+`convert`, `pack`, `inspect`, `verify_artifact` and `diagnose` are imported when first used, so that importing this
+package costs nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from haversack.convert.diagnosis import Diagnosis
+    from haversack.convert.doctor.diagnose import diagnose
     from haversack.convert.inspection import inspect
     from haversack.convert.packing import pack
     from haversack.convert.pipeline import convert
@@ -25,10 +27,12 @@ _WHERE = {
     "pack": "packing",
     "inspect": "inspection",
     "verify_artifact": "verify.artifact",
+    "diagnose": "doctor.diagnose",
     "Conversion": "report",
     "Pack": "report",
     "Inspection": "report",
     "Checked": "report",
+    "Diagnosis": "diagnosis",
 }
 
 
@@ -44,4 +48,15 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-__all__ = ["Checked", "Conversion", "Inspection", "Pack", "convert", "inspect", "pack", "verify_artifact"]
+__all__ = [
+    "Checked",
+    "Conversion",
+    "Diagnosis",
+    "Inspection",
+    "Pack",
+    "convert",
+    "diagnose",
+    "inspect",
+    "pack",
+    "verify_artifact",
+]

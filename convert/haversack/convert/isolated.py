@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from haversack.convert.budget_file import read_budget
+from haversack.convert.diagnosis import Diagnosis
 from haversack.convert.errors import DataError, UsageError
 from haversack.convert.publish import check_output, private_folder, publish
 from haversack.convert.report import Bench, BudgetCheck, Checked, Conversion, Inspection, Pack, Ran, decode
@@ -180,6 +181,44 @@ def plan(
             (private / output.name).write_text(found.text, encoding="utf-8")
             publish([(private / output.name, output)], force=force)
     return dataclasses.replace(found, source=str(source), written=None if output is None else str(output))
+
+
+def doctor(
+    model: Path,
+    *,
+    written: Mapping[Path, Callable[[Diagnosis], str]] | None = None,
+    force: bool = False,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Diagnosis:
+    """Examine a model in a worker; see `haversack.convert.diagnose`.
+
+    Args:
+        model: The source.
+        written: Files to write of the diagnosis, and what they hold; an empty text is not written.
+        force: Replace files that exist.
+        limits: What the worker may use.
+        progress: Hears how far it is.
+        options: As `diagnose` takes them.
+    """
+    check_model(model)
+    for path in written or {}:
+        _check_other(model, path)
+        check_output(path, force=force)
+    _check_data(options)
+    compress = Path(str(options.get("compress", "")))
+    if compress.suffix == ".json":
+        options["compress"] = _absolute(compress)
+    with private_folder() as private:
+        arguments = {"model": _absolute(model), **_sendable(options, private)}
+        found: Diagnosis = decode(Diagnosis, call("doctor", arguments, private, limits=limits, progress=progress))
+    for path, text in (written or {}).items():
+        if said := text(found):
+            with private_folder(beside=path) as private:
+                (private / path.name).write_text(said, encoding="utf-8")
+                publish([(private / path.name, path)], force=force)
+    return found
 
 
 def _absolute(path: str | Path) -> str:

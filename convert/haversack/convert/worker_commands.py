@@ -88,6 +88,12 @@ def _plan(private: Path, progress: Progress, *, source: str, model: str | None, 
     return plans(_staged(source, private), model=trained, **options)
 
 
+def _doctor(private: Path, progress: Progress, *, model: str, **options: Any) -> Any:
+    from haversack.convert.doctor.diagnose import diagnose
+
+    return diagnose(_staged(model, private), progress=progress, **options)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "convert": _convert,
     "pack": _pack,
@@ -97,6 +103,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "bench": _bench,
     "check": _check,
     "plan": _plan,
+    "doctor": _doctor,
 }
 
 

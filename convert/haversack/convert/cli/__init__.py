@@ -21,7 +21,7 @@ from types import FrameType
 
 import typer
 
-from haversack.convert.cli import bench, check, convert, demo, inspect, pack, plan, run, verify
+from haversack.convert.cli import bench, check, convert, demo, doctor, inspect, pack, plan, run, verify
 from haversack.convert.errors import UnsupportedError
 from haversack.runtimes.errors import HaversackError
 
@@ -36,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-for module in (inspect, convert, pack, plan, verify, run, bench, check, demo):
+for module in (inspect, convert, pack, plan, verify, doctor, run, bench, check, demo):
     app.command(name=module.__name__.rpartition(".")[2], epilog=module.EXAMPLES)(module.command)
 
 
