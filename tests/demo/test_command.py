@@ -193,7 +193,7 @@ def test_nothing_overflows(served: str, browser: Any, width: int, scheme: str) -
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 420])
 def test_the_fronts_in_a_real_browser(served: str, browser: Any, width: int) -> None:
-    """A picture a target that is said in words too, another axis by a click, tabs, and nothing wider than the window."""
+    """A picture a target that is said in words too, another axis by a click, tabs; nothing wider than the window."""
     page = browser.new_page(viewport={"width": width, "height": 900})
     watch = Watch(page)
     page.goto(served)
