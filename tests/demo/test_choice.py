@@ -21,7 +21,8 @@ from streamlit.testing.v1 import AppTest
 
 from haversack.convert import pack
 from haversack.convert.bundle_contents import contents
-from haversack.convert.report import Outcome, Pack
+from haversack.convert.outcome import Outcome
+from haversack.convert.report import Pack
 from haversack.demo import app as page
 from haversack.demo import candidates, front_chart, plans
 from haversack.runtimes import open_bundle

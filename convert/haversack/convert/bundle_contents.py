@@ -12,7 +12,8 @@ from haversack.convert.deployment import Deployment
 from haversack.convert.described import Tensor
 from haversack.convert.engine_sizes import EngineSize
 from haversack.convert.measured import Accuracy, Latency, Verification
-from haversack.convert.report import Contents, Outcome, Part, Tried, Variant, decode
+from haversack.convert.outcome import Outcome, Tried
+from haversack.convert.report import Contents, Part, Variant, decode
 from haversack.runtimes import manifest
 from haversack.runtimes.bundle import open_bundle
 from haversack.runtimes.measurements import Measurements, VariantMeasurements

@@ -17,9 +17,10 @@ from haversack.convert.budget import variant_id
 from haversack.convert.bundle import NewVariant, write_bundle
 from haversack.convert.compress.recipes import Recipe
 from haversack.convert.measured import Accuracy
+from haversack.convert.outcome import Outcome
 from haversack.convert.packed import Made
 from haversack.convert.qat.names import trained_layers
-from haversack.convert.report import Outcome, Skipped, Variant, encode
+from haversack.convert.report import Skipped, Variant, encode
 from haversack.convert.sources.classifiers import class_names
 from haversack.convert.verify.contract import FLOAT16, FLOAT32, RELATIVE_FLOOR
 from haversack.convert.verify.edges import Edge, Edges, model_specs, output_scale

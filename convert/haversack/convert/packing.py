@@ -21,6 +21,7 @@ from haversack.convert.flexible import Size
 from haversack.convert.measured import Accuracy
 from haversack.convert.measuring import compared, timed, weighed
 from haversack.convert.names import TARGETS, hyperparameters_of
+from haversack.convert.outcome import Outcome
 from haversack.convert.packed import Made
 from haversack.convert.pipeline import (
     STATIC_TARGETS,
@@ -33,7 +34,7 @@ from haversack.convert.pipeline import (
 from haversack.convert.planning import choice
 from haversack.convert.planning.planner import Planner, Stages
 from haversack.convert.publish import check_output, private_folder, publish, size
-from haversack.convert.report import Outcome, Pack, Skipped, Variant
+from haversack.convert.report import Pack, Skipped, Variant
 from haversack.convert.targets import Options, Target, open_target
 from haversack.convert.verify.accuracy import measure_of
 from haversack.convert.verify.execute import Progress, Samples, silent

@@ -27,6 +27,7 @@ from haversack.convert.described import Model, Package, Tensor
 from haversack.convert.engine_sizes import EngineSize
 from haversack.convert.errors import Blocker
 from haversack.convert.measured import Accuracy, Latency, Verification
+from haversack.convert.outcome import Outcome, Tried
 from haversack.convert.report_browser import InBrowser
 
 
@@ -182,7 +183,7 @@ class Contents:
     outputs: tuple[Tensor, ...]
     labels: tuple[str, ...]
     variants: tuple[Variant, ...]
-    outcome: Outcome = dataclasses.field(default_factory=lambda: Outcome())
+    outcome: Outcome = dataclasses.field(default_factory=Outcome)
 
 
 @dataclass(frozen=True)
@@ -213,29 +214,6 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Tried:
-    """One plan that the search built and executed as a compressed model.
-
-    Attributes:
-        name: Of the plan.
-        family: What it is for: `size`, `wire` or `weights`.
-        bytes: What its layers take, estimated: on disk, or over the wire for `wire`.
-        cost: What its layers cost together, measured one by one on calibration data.
-        drop: What it lost on the evaluation data, in points.
-        samples: On so many of its samples.
-        made: Whether artifacts were made of it.
-    """
-
-    name: str
-    family: str
-    bytes: float
-    cost: float
-    drop: float
-    samples: int
-    made: bool
-
-
-@dataclass(frozen=True)
 class Judgement:
     """One budget and one variant.
 
@@ -254,41 +232,6 @@ class Judgement:
     measured: str
     limit: float | None = None
     value: float | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What packing came to, as a bundle keeps it for those who choose from it; the fields are `Pack`'s and `Budget`'s.
-
-    Attributes:
-        max_drop: What was asked; None where it did not matter. Points, or the metric's own unit.
-        confident: Whether the bound of the drop's interval was judged.
-        max_size: Bytes on disk.
-        max_wire: Bytes over the wire.
-        max_latency: Milliseconds.
-        device: Whose latency that is; None: the machine's that packed.
-        objective: `size`, `wire` or `latency`; None: all of them.
-        best: By target.
-        front: By target.
-        tried: What the search executed.
-        relaxing: What it would take, or buy, to relax one part of the budget.
-        stages: Seconds, by stage.
-        engines: By target.
-    """
-
-    max_drop: float | None = None
-    confident: bool = False
-    max_size: int | None = None
-    max_wire: int | None = None
-    max_latency: float | None = None
-    device: str | None = None
-    objective: str | None = None
-    best: dict[str, str] = dataclasses.field(default_factory=dict)
-    front: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    tried: tuple[Tried, ...] = ()
-    relaxing: tuple[str, ...] = ()
-    stages: dict[str, float] = dataclasses.field(default_factory=dict)
-    engines: dict[str, EngineSize] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from haversack.convert.bundle_contents import described, outcome
+from haversack.convert.outcome import Outcome
 from haversack.convert.planning.choice import fronts
 from haversack.convert.planning.front import front
-from haversack.convert.report import Outcome, Variant
+from haversack.convert.report import Variant
 from haversack.demo.table import TARGET_NAMES
 from haversack.runtimes.bundle import Bundle
 

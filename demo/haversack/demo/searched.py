@@ -9,7 +9,7 @@ import streamlit as st
 
 from haversack.convert.budget import points
 from haversack.convert.engine_sizes import engine_sizes
-from haversack.convert.report import Outcome, Tried
+from haversack.convert.outcome import Outcome, Tried
 from haversack.demo import comparison, front_chart, plain, plans, proof
 from haversack.demo.candidates import DISK, LATENCY, Choices
 from haversack.demo.comparison import DASH

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from haversack.convert.budget import Budget, duration, fits, judge, points
+from haversack.convert.outcome import Tried
 from haversack.convert.planning.front import front
-from haversack.convert.report import Tried, Variant
+from haversack.convert.report import Variant
 
 WORTH_SAYING = 0.01
 """A gain below this share is not worth a sentence."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from haversack.convert import report
+from haversack.convert import outcome
 from haversack.convert.budget import Budget, judge
 from haversack.convert.compress.plan import Plan
 from haversack.convert.compress.recipes import Recipe
@@ -153,10 +153,10 @@ class Planner:
         self.tried[family] = sorted([made, *self.tried[family]], key=lambda each: each.room)
         return Recipe.of(made.plan)
 
-    def report(self, made: Collection[str]) -> tuple[report.Tried, ...]:
+    def report(self, made: Collection[str]) -> tuple[outcome.Tried, ...]:
         """What was executed, for the report; `made` names the plans of which there are artifacts."""
         return tuple(
-            report.Tried(
+            outcome.Tried(
                 name=each.plan.name,
                 family=family,
                 bytes=round(each.room),
