@@ -24,6 +24,8 @@ WEIGHT_OUTLIER = 30.0
 """A channel's largest weight over its root mean square from which on one weight is said to stretch it. Of a million
 normally distributed weights the largest is at 5."""
 
+INPUT = "outlier channel of the input"
+
 MARGIN = 0.25
 """An int8 step of the logits over the median gap between the two best from which on a head is called too coarse."""
 
@@ -264,20 +266,24 @@ def outlier_input(chart: Chart, look: LayerLook) -> Cause | None:
     )
     if channels is None or len(power) < 4 or not power.any():
         return None
-    shares = power * channels.square
-    share = shares / max(shares.sum(), 1e-300)
-    index = int(share.argmax())
-    if share[index] < 0.5:
+    shares = power * channels.square / max(float((power * channels.square).sum()), 1e-300)
+    alive = channels.reach[channels.reach > 0]
+    small = float(np.percentile(alive, 25)) if len(alive) else 0.0
+    large = channels.reach >= UNLIKE * small
+    share = float(shares[large].sum())
+    if not small or share < 0.5:
         return None
+    index = int(np.where(large, shares, -1.0).argmax())
     weights = _reach(look.held.float_, along)
+    who = f"input channel {index}" + (f" and {int(large.sum()) - 1} like it" if large.sum() > 1 else "")
     return Cause(
-        "outlier channel of the input",
+        INPUT,
         str(look.node.name),
-        f"{share[index]:.0%} of the rounding error at its output comes from input channel {index}, which reaches "
-        f"{float(channels.reach[index]):.4g} (the median one {float(np.median(channels.reach)):.3g}) and has weights "
-        f"of at most {float(weights[index]):.2g} (median {float(np.median(weights)):.2g})",
+        f"{share:.0%} of the rounding error at its output comes from {who}, which reaches "
+        f"{channels.reach[index]:.4g} (a small one {small:.3g}) and has weights of at most {float(weights[index]):.2g} "
+        f"(the largest: {weights.max():.2g})",
         look.weights.loss,
-        {"channel": float(index), "share": float(share[index])},
+        {"channel": float(index), "share": share},
         (str(look.node.name),),
     )
 
@@ -382,6 +388,25 @@ def _steps(count: float) -> str:
 
 def _nodes(chart: Chart, look: GroupLook) -> tuple[str, ...]:
     return tuple(str(node.name) for node in chart.touching(look))
+
+
+def with_readers(chart: Chart, causes: list[Cause]) -> list[Cause]:
+    """The same with what an unlike input does to a layer's weights told beside the input, where that is named too."""
+    readers = {str(node.name): str(node.inputs[0].name) for node in chart.exam.plan.nodes if node.inputs[0] is not None}
+    tensors = {name: look.names for look in chart.exam.groups for name in look.names}
+    joins = {f"{node.name} ({node.op_type})": str(node.outputs[0].name) for node in chart.exam.plan.nodes}
+    kept = list(causes)
+    for cause in causes:
+        if cause.kind != INPUT:
+            continue
+        group = tensors.get(readers.get(cause.where, ""), ())
+        for index, other in enumerate(kept):
+            if other.kind != INPUT and joins.get(other.where, other.where) in group:
+                said = f"the weights of {cause.where}: {cause.evidence}"
+                kept[index] = dataclasses.replace(other, also=(*other.also, said))
+                kept.remove(cause)
+                break
+    return kept
 
 
 def adding_up(chart: Chart) -> Cause | None:

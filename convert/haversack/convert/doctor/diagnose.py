@@ -290,6 +290,7 @@ class _Consultation:
             return sorted(found, key=lambda each: -(each.loss or 0.0))
         measured = [*why.activation_causes(chart), *why.weight_causes(chart), *data_causes.dead_calibration(chart)]
         measured.sort(key=lambda each: -(each.loss or 0.0))
+        measured = why.with_readers(chart, measured)
         if not measured and (generic := why.adding_up(chart)) is not None:
             measured.append(generic)
         others = [*data_causes.never_excited(chart), data_causes.too_few_samples(chart), data_causes.masked(chart)]
