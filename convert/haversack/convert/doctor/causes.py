@@ -24,6 +24,9 @@ WEIGHT_OUTLIER = 30.0
 """A channel's largest weight over its root mean square from which on one weight is said to stretch it. Of a million
 normally distributed weights the largest is at 5."""
 
+FEW = 64
+"""So many different numbers are few for a layer's weights."""
+
 INPUT = "outlier channel of the input"
 
 MARGIN = 0.25
@@ -322,7 +325,7 @@ def low_bits(chart: Chart, look: LayerLook) -> Cause | None:
     error = np.square(held.made.astype(np.float64) - held.float_).mean()
     signal = np.square(held.float_.astype(np.float64)).mean()
     ratio = 10 * np.log10(signal / error) if error > 0 and signal > 0 else 99.0
-    if ratio > 25:
+    if ratio > 25 or len(np.unique(held.made)) > FEW:  # finer ones differ because they make up for earlier layers
         return None
     return Cause(
         "coarse weights",
