@@ -35,7 +35,8 @@ is left of a model, at the other nothing can be seen."""
 DEFAULT_DROP = 1.0
 """Points that a plan may lose where the user has not said."""
 
-START = 0.03
+SAFE, START = 0.01, 0.03
+"""The first bounds that are tried: of the first there is a plan that one can be sure of, whatever the others come to."""
 
 ROUNDS = 7
 """Plans of a family that are built and executed at most."""
@@ -66,6 +67,11 @@ class Tried:
     drop: float
     worst: float
     accuracy: Accuracy | None
+
+    @property
+    def doubt(self) -> float:
+        """The most that it may lose by what was measured: the interval's bound, or the drop where there is none."""
+        return self.worst if math.isfinite(self.worst) else self.drop
 
     def keeps(self, budget: Budget) -> bool:
         """Whether the drop is within the budget."""
@@ -108,7 +114,7 @@ def search(ground: Ground, family: Family, budget: Budget, progress: Progress, r
     """
     tried: dict[tuple[tuple[str, LayerPlan], ...], Tried] = {}
     good, bad = 0.0, math.inf
-    bound = START
+    bound = SAFE
     for count in range(rounds):
         progress(count / rounds, f"planning for {family.name}: plan {count + 1} of at most {rounds}")
         try:
@@ -130,7 +136,7 @@ def search(ground: Ground, family: Family, budget: Budget, progress: Progress, r
                 break
             bound = math.sqrt(good * bad)
         elif good:
-            bound = good * 2
+            bound = START if good < START else good * 2
         else:
             bound = bad / 3
         if not TIGHT <= bound <= LOOSE:
@@ -235,8 +241,9 @@ def _noise(reference: Reference, outputs: dict[str, Array]) -> float:
 
 
 def worth_making(tried: list[Tried], budget: Budget, most: int = 3) -> Iterator[Tried]:
-    """Of what was tried, what is worth an artifact: the smallest within the budget, and what is more accurate still.
+    """Of what was tried, what is worth an artifact: the smallest within the budget, and what is more certain still.
 
+    Among a few samples the smallest plan that kept the budget did so by some luck; the bound of the interval tells.
     Where nothing keeps the budget, the most accurate one.
 
     Args:
@@ -248,11 +255,11 @@ def worth_making(tried: list[Tried], budget: Budget, most: int = 3) -> Iterator[
     for each in tried:
         if not each.keeps(budget):
             continue
-        if not kept or (each.drop < kept[-1].drop and each.room > kept[-1].room * (1 + WORTH)):
+        if not kept or (each.doubt < kept[-1].doubt and each.room > kept[-1].room * (1 + WORTH)):
             kept.append(each)
     if not kept and tried:
         kept = [min(tried, key=lambda each: each.drop)]
-    yield from kept[:most]
+    yield from kept if len(kept) <= most else (*kept[: most - 1], kept[-1])
 
 
 def renamed(tried: list[Tried], taken: set[str]) -> list[Tried]:
