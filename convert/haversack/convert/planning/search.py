@@ -36,7 +36,7 @@ DEFAULT_DROP = 1.0
 """Points that a plan may lose where the user has not said."""
 
 SAFE, START = 0.01, 0.03
-"""The first bounds that are tried: of the first there is a plan that one can be sure of, whatever the others come to."""
+"""The first bounds that are tried: of the first there is a plan that one can be sure of, whatever others come to."""
 
 ROUNDS = 7
 """Plans of a family that are built and executed at most."""
