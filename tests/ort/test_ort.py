@@ -355,3 +355,15 @@ def test_control_flow_keeps_its_names_straight(tmp_path) -> None:
         got = run(written.path, [{"x": x, "which": np.array(which)}])[0][0]
         np.testing.assert_array_equal(got, expected)
     assert b"inner_value" not in written.path.read_bytes()
+
+
+def test_int8_says_what_cpus_whose_products_saturate_compute(tmp_path) -> None:
+    """Full-range weights saturate somewhere or nowhere, and either is said; the reduced range rules it out."""
+    from haversack.convert import convert
+
+    digits = Path(__file__).resolve().parents[2] / "demo" / "haversack" / "demo" / "digits"
+    given = {"to": "onnx", "compress": "int8", "calibration": digits / "calibration.npz"}
+    full = convert(digits / "digits.onnx", output=tmp_path / "full.onnx", **given)
+    assert any("x86 CPUs without VNNI" in note for note in full.variant.notes)
+    safe = convert(digits / "digits.onnx", output=tmp_path / "safe.onnx", methods=("reduced-range",), **given)
+    assert any(note.startswith("portable int8: none of") for note in safe.variant.notes)
