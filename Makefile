@@ -16,11 +16,11 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 .venv/demo.stamp: pyproject.toml constraints.txt | $(BIN)/uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[demo]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[demo,search]'
 	@touch $@
 
 .venv/test.stamp: .venv/demo.stamp constraints-torch.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[demo,tensorflow,dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[demo,search,tensorflow,dev]'
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
 	  --constraint constraints-torch.txt torch onnxscript
@@ -38,10 +38,10 @@ chromium:
 vendor: .venv/demo.stamp  ## Fetch the files that run models in a browser, with npm; without it one line says so.
 	@$(BIN)/python -m haversack.convert.targets.web.vendor --if-possible
 
-quickstart: .venv/demo.stamp vendor  ## Pack the digits model for every target and print the table.
+quickstart: .venv/demo.stamp vendor  ## Search the digits model for each target within a point and print the table.
 	@mkdir -p $(BUILD)
 	$(BIN)/haversack pack $(DIGITS)/digits.onnx --to tflite,coreml,onnx \
-	  --recipes fp32,fp16,int8,int8-weights \
+	  --max-drop 1.0 \
 	  --calibration $(DIGITS)/calibration.npz --evaluation $(DIGITS)/evaluation.npz \
 	  --training-data "scikit-learn handwritten digits, 1257 training images" \
 	  --force -o $(BUILD)/digits.haversack
@@ -49,7 +49,7 @@ quickstart: .venv/demo.stamp vendor  ## Pack the digits model for every target a
 shipped: quickstart  ## Renew the bundle that the wheel ships for `haversack demo`.
 	cp $(BUILD)/digits.haversack $(DIGITS)/digits.haversack
 
-demo: quickstart  ## Pack the digits model, print the table, open the dashboard on it.
+demo: quickstart  ## Pack the digits model within a point, print the table, open the dashboard on it.
 	$(BIN)/haversack demo $(BUILD)/digits.haversack
 
 lint: .venv/test.stamp  ## Style and types.
@@ -74,7 +74,7 @@ conformance: .venv/test.stamp  ## ONNX's backend tests through the TFLite target
 	$(BIN)/python -m benchmarks.tflite_conformance
 
 lock: $(BIN)/uv  ## Choose versions anew; writes versions only.
-	$(BIN)/uv pip compile pyproject.toml --extra demo --extra tensorflow --extra dev --universal --python-version 3.11 --upgrade --quiet \
+	$(BIN)/uv pip compile pyproject.toml --extra demo --extra search --extra tensorflow --extra dev --universal --python-version 3.11 --upgrade --quiet \
 	  --no-header --no-annotate --no-emit-index-url -o constraints.txt
 
 clean:  ## Remove what make made, the environment included.

@@ -110,3 +110,14 @@ def test_what_cannot_be_met_says_what_would_be_enough(folder: Path, tmp_path: Pa
     assert len(needed) == 3
     for text in needed:
         assert int(text.split("--max-size ")[1].split(" ")[0].replace(",", "")) > 2000
+
+
+def test_without_the_extra_named_recipes_are_made_and_the_extra_is_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from haversack.convert import packing
+
+    monkeypatch.setattr(packing, "missing_packages", lambda: ("scipy",))
+    found = make(folder, tmp_path / "plain.haversack", max_drop=1.0)
+    assert {v.compression for v in found.variants} == {"fp32", "fp16", "int8"}
+    assert any("haversack[search]" in text for text in found.advice)

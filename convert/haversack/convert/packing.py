@@ -32,7 +32,7 @@ from haversack.convert.pipeline import (
     part,
 )
 from haversack.convert.planning import choice
-from haversack.convert.planning.planner import Planner, Stages
+from haversack.convert.planning.planner import Planner, Stages, missing_packages
 from haversack.convert.publish import check_output, private_folder, publish, size
 from haversack.convert.report import Pack, Skipped, Variant
 from haversack.convert.targets import Options, Target, open_target
@@ -164,6 +164,8 @@ def pack(
     planner: Planner | None = None
     searching = given is None and recipes is None and calibration is not None and verify
     searching = searching and (bool(budget) or objective is not None)
+    missing = missing_packages() if searching else ()
+    searching = searching and not missing
     stages = Stages()
 
     say(0.0, f"reading {source_path.name}")
@@ -268,7 +270,7 @@ def pack(
         engines=outcome.engines,
         stages=outcome.stages,
         notes=_notes(shared, variants, budget),
-        advice=_advice(calibration, evaluation, samples),
+        advice=_advice(calibration, evaluation, samples, missing),
     )
 
 
@@ -351,8 +353,12 @@ def _notes(shared: str, variants: Sequence[Variant], budget: Budget) -> tuple[st
     return tuple(notes)
 
 
-def _advice(calibration: Data | None, evaluation: Data | None, samples: Samples | None) -> tuple[str, ...]:
+def _advice(
+    calibration: Data | None, evaluation: Data | None, samples: Samples | None, missing: Sequence[str]
+) -> tuple[str, ...]:
     advice = []
+    if missing:
+        advice.append(f"pip install 'haversack[search]' lets pack search for plans; {' and '.join(missing)} not here")
     if calibration is None:
         advice.append("--calibration DATA, a hundred real inputs without labels, gives int8 variants")
     if evaluation is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,11 @@ TARGETS: dict[str, tuple[str, ...]] = {"size": ("tflite", "onnx"), "wire": ("tfl
 
 EXECUTED = 2000
 """Samples, evenly spread, that each plan is executed on where a point estimate judges; artifacts see all of them."""
+
+
+def missing_packages() -> tuple[str, ...]:
+    """What the extra `search` would bring and is not installed."""
+    return tuple(name for name in ("scipy", "joblib") if importlib.util.find_spec(name) is None)
 
 
 @dataclass
