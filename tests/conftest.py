@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
@@ -19,3 +20,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder shared/data (MLPerf Tiny models and evaluation sets) is not beside this checkout")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _settled() -> None:
+    """Leave what earlier modules imported out of garbage collection.
+
+    coremltools collects garbage at each conversion: behind TensorFlow, PyTorch and scikit-learn that is seconds each.
+    """
+    gc.freeze()

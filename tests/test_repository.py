@@ -51,7 +51,8 @@ def test_public_names() -> None:
     import haversack.runtimes
 
     assert sorted(haversack.convert.__all__) == [
-        "Checked", "Conversion", "Inspection", "Pack", "convert", "inspect", "pack", "verify_artifact",
+        "Checked", "Conversion", "Diagnosis", "Inspection", "Pack", "convert", "diagnose", "inspect", "pack",
+        "verify_artifact",
     ]  # fmt: skip
     assert sorted(haversack.runtimes.__all__) == [
         "Bundle", "BundleError", "Check", "EngineError", "FeedError", "HaversackError", "Manifest", "Model",

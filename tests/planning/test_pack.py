@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from haversack.convert import pack
+from haversack.convert.compress.mixed import planned_layers
 from haversack.convert.compress.plan import Plan
 from haversack.convert.errors import UsageError
+from haversack.convert.plans import plans
 from haversack.convert.report import Pack
+from haversack.convert.work import Work
 from haversack.runtimes import load
 from haversack.runtimes.bundle import open_bundle
 
@@ -121,3 +124,15 @@ def test_without_the_extra_named_recipes_are_made_and_the_extra_is_named(
     found = make(folder, tmp_path / "plain.haversack", max_drop=1.0)
     assert {v.compression for v in found.variants} == {"fp32", "fp16", "int8"}
     assert any("haversack[search]" in text for text in found.advice)
+
+
+def test_a_plan_in_the_bundle_says_what_its_layers_are_called_in_training(packed: Pack, folder: Path) -> None:
+    found = plans(packed.path)
+    assert {name for plan in found.plans for name in plan.variants} >= {
+        f"{target}-{name}" for target, name in packed.best.items() if name not in ("fp32", "fp16", "int8")
+    }
+    wire = next(plan for plan in found.plans if plan.name.startswith("wire"))
+    work = Work.begin(folder / "digits.onnx")
+    assert [layer.layer for layer in wire.layers] == list(planned_layers(work.sized))
+    assert all(layer.trained and layer.weights for layer in wire.layers)
+    assert wire.layers[0].trained in plans(packed.path, variant=wire.name, framework="torch").text

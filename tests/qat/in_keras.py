@@ -15,8 +15,10 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-KERNELS = ("stem/kernel", "dw/kernel", "sep/depthwise_kernel", "sep/pointwise_kernel", "inner/inner_conv/kernel",
-           "up/kernel", "hidden/kernel", "fc/kernel")  # fmt: skip
+KERNELS = [
+    *("stem/kernel", "dw0/kernel", "dw/kernel", "sep/depthwise_kernel", "sep/pointwise_kernel"),
+    *("inner/inner_conv/kernel", "up/kernel", "hidden/kernel", "fc/kernel"),
+]
 
 
 def build(folder: Path) -> None:
@@ -27,6 +29,8 @@ def build(folder: Path) -> None:
     x = layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False, name="stem")(x)
     x = layers.BatchNormalization(name="bn")(x)
     x = layers.ReLU(name="relu")(x)
+    x = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="dw0")(x)
+    x = layers.BatchNormalization(name="bn0")(x)
     x = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, name="dw")(x)
     x = layers.SeparableConv2D(16, 3, padding="same", name="sep")(x)
     x = inner(x)
@@ -36,10 +40,13 @@ def build(folder: Path) -> None:
     x = layers.Dense(10, name="fc")(x)
     model = keras.Model(given, x)
     random = np.random.default_rng(0)
-    norm = model.get_layer("bn")
-    norm.gamma.assign(random.uniform(-1.5, 1.5, 16))
-    norm.moving_mean.assign(random.uniform(-0.2, 0.2, 16))
-    norm.moving_variance.assign(random.uniform(0.3, 2.0, 16))
+    for each in model.weights:
+        if each.name == "bias":  # a trained model has some; what is zero is left out of a graph
+            each.assign(random.normal(size=each.shape) / 10)
+    for norm in (model.get_layer("bn"), model.get_layer("bn0")):
+        norm.gamma.assign(random.uniform(-1.5, 1.5, 16))
+        norm.moving_mean.assign(random.uniform(-0.2, 0.2, 16))
+        norm.moving_variance.assign(random.uniform(0.3, 2.0, 16))
     model.save(folder / "model.keras")
 
 
@@ -47,13 +54,17 @@ def value(each: Any) -> np.ndarray:
     return np.array(keras.ops.convert_to_numpy(each))
 
 
-def factor(model: keras.Model) -> np.ndarray:
-    norm = model.get_layer("bn")
-    return value(norm.gamma) / np.sqrt(value(norm.moving_variance) + norm.epsilon)
+def factors(model: keras.Model, when: str) -> dict[str, np.ndarray]:
+    """What folding each batch normalization multiplies the kernel before it by."""
+    norms = {"stem/kernel": model.get_layer("bn"), "dw0/kernel": model.get_layer("bn0")}
+    return {
+        f"factor {when}/{kernel}": value(norm.gamma) / np.sqrt(value(norm.moving_variance) + norm.epsilon)
+        for kernel, norm in norms.items()
+    }
 
 
 def kernels(model: keras.Model) -> dict[str, np.ndarray]:
-    return {each.path: value(each) for each in model.weights if each.path in KERNELS}
+    return {path: value(each) for each in model.weights for path in KERNELS if path.endswith(each.path)}
 
 
 def train(folder: Path) -> None:
@@ -61,16 +72,18 @@ def train(folder: Path) -> None:
 
     model = keras.models.load_model(folder / "model.keras")
     random = np.random.default_rng(1)
-    x = random.normal(size=(64, 8, 8, 3)).astype(np.float32)
+    x = (random.normal(size=(64, 8, 8, 3)) + random.normal(size=(64, 1, 1, 3))).astype(np.float32)
     labels = (x.mean((1, 2)) @ random.normal(size=(3, 10))).argmax(1)
-    said = {f"before/{path}": kernel for path, kernel in kernels(model).items()} | {"factor before": factor(model)}
+    said = {f"before/{path}": kernel for path, kernel in kernels(model).items()} | factors(model, "before")
     float_outputs = model(x)
 
     # What each layer computes from its kernel is seen in a layer alone: rounding is of the kernel, not of the sum.
     assert qat.prepare(model) is model
     for layer in model._flatten_layers():
         for weight in getattr(vars(layer).get("call"), "rounded", ()):
-            said[f"rounded/{weight.variable.path}"] = value(weight.value())
+            said["rounded/" + next(path for path in KERNELS if path.endswith(weight.variable.path))] = value(
+                weight.value()
+            )
     fc = model.get_layer("fc")
     features = tf.constant(random.normal(size=(5, 16)).astype(np.float32))
     said["fc in"], said["fc out"], said["fc bias"] = features.numpy(), fc(features).numpy(), value(fc.bias)
@@ -86,7 +99,7 @@ def train(folder: Path) -> None:
     model.compile(
         keras.optimizers.SGD(0.05, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     )
-    history = model.fit(x, labels, batch_size=64, epochs=40, verbose=0)
+    history = model.fit(x, labels, batch_size=16, epochs=40, verbose=0)
     said["losses"] = np.array(history.history["loss"])
     said["unmoved"] = np.array([path for path, kernel in kernels(model).items() if np.array_equal(kernel, start[path])])
     values = np.linspace(-3, 3, 16 * 64, dtype=np.float32).reshape(64, 16)
@@ -97,7 +110,7 @@ def train(folder: Path) -> None:
 
     predicted = model.predict(x, verbose=0)
     assert qat.finish(model) is model
-    said |= {f"after/{path}": kernel for path, kernel in kernels(model).items()} | {"factor after": factor(model)}
+    said |= {f"after/{path}": kernel for path, kernel in kernels(model).items()} | factors(model, "after")
     assert not np.allclose(model.predict(x, verbose=0), predicted, atol=1e-7)  # activations are floats again
     model.save(folder / "trained.keras")
     np.savez(folder / "said.npz", **said)

@@ -20,17 +20,17 @@ pytestmark = pytest.mark.slow
 
 HELD = {
     "stem/kernel": LayerPlan("int8", 4.5, "per-tensor"),
+    "dw0/kernel": LayerPlan("int8", 5.0, "per-tensor"),
     "dw/kernel": LayerPlan("int8", 3.0, "per-channel"),
     "sep/depthwise_kernel": LayerPlan("int8", 8.0, "per-channel"),
     "sep/pointwise_kernel": LayerPlan("int8", 4.5, "per-channel"),
-    "inner/inner_conv/kernel": LayerPlan("float16"),
+    "inner/inner_conv/kernel": LayerPlan("int8", 2.5, "per-tensor"),
     "up/kernel": LayerPlan("int4", granularity="per-channel"),
-    "hidden/kernel": LayerPlan("int8", 2.5, "per-tensor"),
+    "hidden/kernel": LayerPlan("float16"),
     "fc/kernel": LayerPlan("int8", 8.0, "per-channel"),
 }
 
-CHANNELS = {"dw/kernel": (2, 3), "sep/depthwise_kernel": (2, 3), "up/kernel": (2,), "hidden/kernel": (1,),
-            "fc/kernel": (1,)}  # fmt: skip
+CHANNELS = {"dw0/kernel": (2, 3), "dw/kernel": (2, 3), "sep/depthwise_kernel": (2, 3), "up/kernel": (2,)}
 
 
 @dataclasses.dataclass
@@ -43,6 +43,8 @@ class Trained:
 
 def kernel_of(name: str) -> str:
     """The kernel that a name in the exported table is about."""
+    if name.startswith("bn0/"):  # all that is left of the name of the depthwise convolution before it
+        return "dw0/kernel"
     if name.startswith("sep/"):
         return "sep/depthwise_kernel" if "depthwise" in name else "sep/pointwise_kernel"
     return next(kernel for kernel in HELD if name.startswith(kernel.removesuffix("kernel")))
@@ -66,12 +68,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def channels(kernel: str) -> tuple[int, ...]:
-    return CHANNELS.get(kernel, (3,))
+    return CHANNELS.get(kernel, (1,) if kernel in ("hidden/kernel", "fc/kernel") else (3,))
 
 
 def factor(trained: Trained, kernel: str, when: str) -> np.ndarray:
     """What folding the batch normalization multiplies a kernel by."""
-    return trained.said[f"factor {when}"].astype(np.float64) if kernel == "stem/kernel" else np.ones(())
+    found = trained.said.get(f"factor {when}/{kernel}")
+    if found is None:
+        return np.ones(())
+    return found.astype(np.float64)[:, None] if kernel == "dw0/kernel" else found.astype(np.float64)
 
 
 def test_weights_are_rounded_as_numpy_rounds_them(trained: Trained) -> None:
@@ -117,10 +122,10 @@ def test_finished_weights_lie_on_the_grid_and_floats_are_floats(trained: Trained
 
 def as_hub(kernel: str, array: np.ndarray) -> np.ndarray:
     """A kernel's integers in the hub's order of axes."""
-    if kernel in ("dw/kernel", "sep/depthwise_kernel"):
+    if kernel in ("dw0/kernel", "dw/kernel", "sep/depthwise_kernel"):
         return array.reshape(*array.shape[:2], 1, -1).transpose(3, 2, 0, 1)
     if array.ndim == 2:
-        return array
+        return array.T
     return array.transpose(3, 2, 0, 1)
 
 

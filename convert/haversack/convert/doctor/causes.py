@@ -16,18 +16,9 @@ from haversack.convert.compress import operators
 from haversack.convert.diagnosis import Cause, Harm
 from haversack.convert.doctor import told
 from haversack.convert.doctor.chart import Chart
-from haversack.convert.doctor.examine import GroupLook, LayerLook
-from haversack.convert.doctor.harm import UNLIKE, spread_of
+from haversack.convert.doctor.examine import GroupLook
+from haversack.convert.doctor.harm import UNLIKE
 from haversack.runtimes.engines import Array
-
-WEIGHT_OUTLIER = 30.0
-"""A channel's largest weight over its root mean square from which on one weight is said to stretch it. Of a million
-normally distributed weights the largest is at 5."""
-
-FEW = 64
-"""So many different numbers are few for a layer's weights."""
-
-INPUT = "outlier channel of the input"
 
 MARGIN = 0.25
 """An int8 step of the logits over the median gap between the two best from which on a head is called too coarse."""
@@ -40,19 +31,6 @@ def activation_causes(chart: Chart) -> list[Cause]:
         if not chart.matters(look.harm):
             continue
         signs = [cause for rule in ACTIVATION_RULES if (cause := rule(chart, look)) is not None]
-        if signs:
-            also = tuple(f"{each.kind}: {each.evidence}" for each in signs[1:])
-            found.append(dataclasses.replace(signs[0], also=also))
-    return found
-
-
-def weight_causes(chart: Chart) -> list[Cause]:
-    """Likewise of every layer's weights."""
-    found = []
-    for look in chart.exam.layers:
-        if not chart.matters(look.weights):
-            continue
-        signs = [cause for rule in WEIGHT_RULES if (cause := rule(chart, look)) is not None]
         if signs:
             also = tuple(f"{each.kind}: {each.evidence}" for each in signs[1:])
             found.append(dataclasses.replace(signs[0], also=also))
@@ -79,7 +57,7 @@ def wide_head(chart: Chart, look: GroupLook) -> Cause | None:
             "wide-range head",
             name,
             f"index {int(reach.argmax())} of axis {axis} reaches {large:.4g}, half of the others at most {small:.3g}: "
-            f"at one step of {look.scale.scale:.3g} for all that is {_steps(steps)}",
+            f"at one step of {look.scale.scale:.3g} for all that is {steps_of(steps)}",
             look.harm.loss,
             {"largest": large, "small": small, "step": look.scale.scale, "steps": steps},
             _nodes(chart, look),
@@ -132,7 +110,7 @@ def shared_scale(chart: Chart, look: GroupLook) -> Cause | None:
         "shared scale",
         f"{joins[0].name} ({joins[0].op_type})",
         f"{largest} reaches {sources[largest]:.4g}, {smallest} {sources[smallest]:.4g} ({ratio:.0f} times less), and "
-        f"both have one step of {look.scale.scale:.3g}: {smallest} is left {_steps(steps)}",
+        f"both have one step of {look.scale.scale:.3g}: {smallest} is left {steps_of(steps)}",
         look.harm.loss,
         {"ratio": ratio, "step": look.scale.scale, "steps": steps},
         _nodes(chart, look),
@@ -160,7 +138,7 @@ def outlier_channel(chart: Chart, look: GroupLook) -> Cause | None:
         "outlier channel",
         name,
         f"channel {int(reach.argmax())}{others} reaches {float(reach.max()):.4g}, the median channel {median:.3g} "
-        f"({ratio:.0f} times less): at one step of {look.scale.scale:.3g} it is left {_steps(steps)}",
+        f"({ratio:.0f} times less): at one step of {look.scale.scale:.3g} it is left {steps_of(steps)}",
         look.harm.loss,
         {
             "channel": float(reach.argmax()),
@@ -181,7 +159,7 @@ def saturated(chart: Chart, look: GroupLook) -> Cause | None:
     """
     if look.clipping is None or look.clipping.loss < 0.5 * look.harm.loss:
         return None
-    reach = chart.reach(look.clipped_at)
+    reach = chart.reach_of(look.clipped_at)
     return Cause(
         "saturated activation",
         look.clipped_at,
@@ -218,133 +196,10 @@ def small_probabilities(chart: Chart, look: GroupLook) -> Cause | None:
     )
 
 
-def outlier_row(chart: Chart, look: LayerLook) -> Cause | None:
-    """Weights with one scale for the tensor, of which one output channel reaches much further than the others.
-
-    Krishnamoorthi (2018), section 3.1.3 and table 2: one scale a channel repairs what one scale a tensor ruins.
-    """
-    del chart
-    axis = operators.weight_axis(look.node, look.held.index)
-    if look.held.channels != 1 or axis is None:
-        return None
-    reach = _reach(look.held.float_, axis)
-    ratio = spread_of(reach)
-    if ratio < UNLIKE:
-        return None
-    step = float(np.abs(look.held.float_).max()) / 127
-    median = float(np.median(reach[reach > 0]))
-    return Cause(
-        "outlier channel of the weights",
-        str(look.node.name),
-        f"output channel {int(reach.argmax())} reaches {float(reach.max()):.3g}, the median channel {median:.3g} "
-        f"({ratio:.0f} times less), at one scale for all: it is left {_steps(median / step)} a side",
-        look.weights.loss,
-        {"channel": float(reach.argmax()), "ratio": ratio, "steps": median / step},
-        (str(look.node.name),),
-    )
-
-
-def outlier_input(chart: Chart, look: LayerLook) -> Cause | None:
-    """Weights whose rounding errors are multiplied by one input channel that is much larger than the others.
-
-    The error of an output is the sum over input channels of the weights' errors times the input; its power by channel,
-    E[x²]·Σ(W' - W)², says whose weights would have to be finer (the diagonal of the layer's Hessian: Frantar et
-    al., GPTQ, ICLR 2023).
-    """
-    source = look.node.inputs[0]
-    spread = None if source is None else chart.calibration.get(str(source.name))
-    axis = operators.weight_axis(look.node, look.held.index)
-    if spread is None or axis is None or look.held.float_.ndim < 2 or look.held.index != 1:
-        return None
-    along = 1 if look.held.float_.ndim > 2 or axis % 2 == 0 else 0
-    errors = np.square(look.held.made.astype(np.float64) - look.held.float_)
-    power = errors.sum(axis=tuple(i for i in range(errors.ndim) if i != along))
-    channels = next(
-        (
-            each
-            for at, each in spread.axes.items()
-            if len(each.square) == len(power) and (at == 1 or look.node.op_type != "Conv")
-        ),
-        None,
-    )
-    if channels is None or len(power) < 4 or not power.any():
-        return None
-    shares = power * channels.square / max(float((power * channels.square).sum()), 1e-300)
-    alive = channels.reach[channels.reach > 0]
-    small = float(np.percentile(alive, 25)) if len(alive) else 0.0
-    large = channels.reach >= UNLIKE * small
-    share = float(shares[large].sum())
-    if not small or share < 0.5:
-        return None
-    index = int(np.where(large, shares, -1.0).argmax())
-    weights = _reach(look.held.float_, along)
-    who = f"input channel {index}" + (f" and {int(large.sum()) - 1} like it" if large.sum() > 1 else "")
-    return Cause(
-        INPUT,
-        str(look.node.name),
-        f"{share:.0%} of the rounding error at its output comes from {who}, which reaches "
-        f"{channels.reach[index]:.4g} (a small one {small:.3g}) and has weights of at most {float(weights[index]):.2g} "
-        f"(the largest: {weights.max():.2g})",
-        look.weights.loss,
-        {"channel": float(index), "share": share},
-        (str(look.node.name),),
-    )
-
-
-def outlier_weight(chart: Chart, look: LayerLook) -> Cause | None:
-    """One weight that stretches the scale of its channel, so that the others have few steps.
-
-    Zhao et al.: "Improving Neural Network Quantization without Retraining using Outlier Channel Splitting" (ICML 2019),
-    section 3.
-    """
-    del chart
-    axis = operators.weight_axis(look.node, look.held.index)
-    if axis is None:
-        return None
-    rows = look.held.float_[None] if look.held.channels == 1 else np.moveaxis(look.held.float_, axis, 0)
-    rows = rows.reshape(len(rows), -1).astype(np.float64)
-    rms = np.sqrt(np.square(rows).mean(axis=1))
-    ratio = np.abs(rows).max(axis=1) / np.where(rms > 0, rms, np.inf)
-    row = int(ratio.argmax())
-    if ratio[row] < min(WEIGHT_OUTLIER, 0.9 * np.sqrt(rows.shape[1])):
-        return None
-    return Cause(
-        "outlier weight",
-        str(look.node.name),
-        f"one weight of channel {row} is {ratio[row]:.0f} times the root mean square of its {rows.shape[1]}",
-        look.weights.loss,
-        {"ratio": float(ratio[row])},
-        (str(look.node.name),),
-    )
-
-
-def low_bits(chart: Chart, look: LayerLook) -> Cause | None:
-    """Weights of so few bits that rounding to the nearest costs what it must."""
-    del chart
-    held = look.held
-    error = np.square(held.made.astype(np.float64) - held.float_).mean()
-    signal = np.square(held.float_.astype(np.float64)).mean()
-    ratio = 10 * np.log10(signal / error) if error > 0 and signal > 0 else 99.0
-    if ratio > 25 or len(np.unique(held.made)) > FEW:  # finer ones differ because they make up for earlier layers
-        return None
-    return Cause(
-        "coarse weights",
-        str(look.node.name),
-        f"{len(np.unique(held.made))} different numbers stand for {held.float_.size:,} weights: {ratio:.0f} dB",
-        look.weights.loss,
-        {"snr_db": float(ratio)},
-        (str(look.node.name),),
-    )
-
-
 Rule = Callable[[Chart, GroupLook], Cause | None]
 
 ACTIVATION_RULES: tuple[Rule, ...] = (
     wide_head, shared_scale, outlier_channel, coarse_logits, small_probabilities, saturated,
-)  # fmt: skip
-
-WEIGHT_RULES: tuple[Callable[[Chart, LayerLook], Cause | None], ...] = (
-    outlier_row, outlier_input, outlier_weight, low_bits,
 )  # fmt: skip
 
 
@@ -379,37 +234,20 @@ def _small_and_large(reach: Array) -> tuple[float, float]:
     return small, float(alive.max())
 
 
-def _reach(array: Array, axis: int) -> Array:
+def reach_of(array: Array, axis: int) -> Array:
+    """The largest magnitude in each place along an axis, float [places]."""
     moved = np.moveaxis(np.abs(array), axis, 0)
     reach: Array = moved.reshape(len(moved), -1).max(axis=1)
     return reach
 
 
-def _steps(count: float) -> str:
+def steps_of(count: float) -> str:
+    """A number of steps in words."""
     return f"{count:.1f} steps" if count >= 1 else "less than one step"
 
 
 def _nodes(chart: Chart, look: GroupLook) -> tuple[str, ...]:
     return tuple(str(node.name) for node in chart.touching(look))
-
-
-def with_readers(chart: Chart, causes: list[Cause]) -> list[Cause]:
-    """The same with what an unlike input does to a layer's weights told beside the input, where that is named too."""
-    readers = {str(node.name): str(node.inputs[0].name) for node in chart.exam.plan.nodes if node.inputs[0] is not None}
-    tensors = {name: look.names for look in chart.exam.groups for name in look.names}
-    joins = {f"{node.name} ({node.op_type})": str(node.outputs[0].name) for node in chart.exam.plan.nodes}
-    kept = list(causes)
-    for cause in causes:
-        if cause.kind != INPUT:
-            continue
-        group = tensors.get(readers.get(cause.where, ""), ())
-        for index, other in enumerate(kept):
-            if other.kind != INPUT and joins.get(other.where, other.where) in group:
-                said = f"the weights of {cause.where}: {cause.evidence}"
-                kept[index] = dataclasses.replace(other, also=(*other.also, said))
-                kept.remove(cause)
-                break
-    return kept
 
 
 def adding_up(chart: Chart) -> Cause | None:

@@ -64,9 +64,10 @@ def prepare(model: Any) -> Any:
     """
     if keras.backend.backend() not in ("tensorflow", "torch"):
         raise ValueError(f"ranges do not follow the training on {keras.backend.backend()}: use TensorFlow or PyTorch")
-    layers = _layers(model)
-    norms = _norms(model)
-    for layer, weights in layers.values():
+    layers = list(model._flatten_layers(include_self=False))
+    before = _before_norms(layers)
+    norms = {id(layer): norm for norm, layer in before}
+    for layer, weights in _planned(model, layers, before):
         rounded = [RoundedWeight(row, layer, variable, norms.get(id(layer))) for row, variable in weights]
         bits = max((row.activations or 0 for row, _ in weights), default=0)
         inputs = RoundedInput(bits, name=f"{layer.name}_input") if bits else None
@@ -195,23 +196,24 @@ def _rounding(plain: Any, rounded: list[RoundedWeight], inputs: RoundedInput | N
     return call
 
 
-def _layers(model: Any) -> dict[str, tuple[Any, list[tuple[Layer, Any]]]]:
-    """By path, a layer of the model, and the plan's rows with the variables that they are about."""
+def _planned(model: Any, layers: list[Any], before: list[tuple[Any, Any]]) -> list[tuple[Any, list[tuple[Layer, Any]]]]:
+    """The layers of the plan, each with its rows and the variables that they are about."""
     owners: dict[str, Any] = {}
-    for layer in model._flatten_layers(include_self=False):
+    for layer in layers:
         if hasattr(vars(layer).get("call"), "rounded"):
             raise ValueError(f"{layer.name} is prepared already")
         for variable in layer.weights:  # an inner layer comes after the one that holds it
             owners[variable.path.rpartition("/")[0].removeprefix(f"{model.name}/")] = layer
-    found: dict[str, tuple[Any, list[tuple[Layer, Any]]]] = {}
+    found: dict[int, tuple[Any, list[tuple[Layer, Any]]]] = {}
     unknown = []
     for name, row in LAYERS.items():
-        path = _path(name, owners)
-        layer = owners.get(path)
-        taken = [id(variable) for _, variable in found[path][1]] if path in found else []
+        layer = owners.get(_path(name, owners))
+        layer = next((each for norm, each in before if norm is layer), layer)
+        _, rows = found.setdefault(id(layer), (layer, []))
         for variable in () if layer is None else layer.weights:
-            if len(variable.shape) > 1 and _size(variable) == row.elements and id(variable) not in taken:
-                found.setdefault(path, (layer, []))[1].append((row, variable))
+            free = all(variable is not other for _, other in rows)
+            if free and len(variable.shape) > 1 and _size(variable) == row.elements:
+                rows.append((row, variable))
                 break
         else:
             unknown.append(name if layer is None else f"{name} of {row.elements:,} weights")
@@ -219,7 +221,7 @@ def _layers(model: Any) -> dict[str, tuple[Any, list[tuple[Layer, Any]]]]:
             raise ValueError(f"{layer.name} computes in {layer.compute_dtype}; train in float32")
     if unknown:
         raise ValueError(f"the model has no {', '.join(unknown)}; edit the names in LAYERS if only they differ")
-    return found
+    return list(found.values())
 
 
 def _path(name: str, known: dict[str, Any]) -> str:
@@ -247,16 +249,16 @@ def _channels(layer: Any, variable: Any) -> tuple[int, ...]:
     return (rank - 1,)
 
 
-def _norms(model: Any) -> dict[int, Any]:
-    """By the id of a layer without an activation, the batch normalization that reads what it gives."""
-    layers = list(model._flatten_layers(include_self=False))
+def _before_norms(layers: list[Any]) -> list[tuple[Any, Any]]:
+    """Batch normalizations, each with the layer without an activation whose output it reads."""
     outputs = {id(_edge(layer, "output")): layer for layer in layers if _edge(layer, "output") is not None}
-    found = {}
-    for norm in layers:
-        layer = outputs.get(id(_edge(norm, "input"))) if isinstance(norm, keras.layers.BatchNormalization) else None
-        if layer is not None and getattr(layer, "activation", None) in (None, keras.activations.linear):
-            found[id(layer)] = norm
-    return found
+    pairs = [
+        (norm, outputs.get(id(_edge(norm, "input"))))
+        for norm in layers
+        if isinstance(norm, keras.layers.BatchNormalization)
+    ]
+    plain = (None, keras.activations.linear)
+    return [(norm, layer) for norm, layer in pairs if layer is not None and getattr(layer, "activation", None) in plain]
 
 
 def _edge(layer: Any, which: str) -> Any:

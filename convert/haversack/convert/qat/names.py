@@ -2,12 +2,14 @@
 
 The hub keeps the names of the file, in which exporters leave, more or less of it, what a layer was called:
 
-| exporter                  | a layer is known by                                                                     |
-|---------------------------|-----------------------------------------------------------------------------------------|
-| torch.onnx, both          | its weights' name, `layer1.0.conv1.weight`; gone where they were transposed or folded   |
-| torch.onnx by TorchScript | its node's name, `/layer1/layer1.0/conv1/Conv`                                          |
-| torch.onnx by dynamo      | the node's metadata `pkg.torch.onnx.name_scopes`, `['', 'layer1', 'layer1.0', ...]`     |
-| Keras, by tf2onnx         | its weights' name, `conv2d/convolution/ReadVariableOp:0`, or its node's, `dw/depthwise` |
+| exporter                  | a layer is known by                                                                   |
+|---------------------------|---------------------------------------------------------------------------------------|
+| torch.onnx, both          | its weights' name, `layer1.0.conv1.weight`; gone where they were transposed or folded |
+| torch.onnx by TorchScript | its node's name, `/layer1/layer1.0/conv1/Conv`                                        |
+| torch.onnx by dynamo      | the node's metadata `pkg.torch.onnx.name_scopes`, `['', 'layer1', 'layer1.0', ...]`   |
+| Keras, by tf2onnx         | its weights' name, `conv2d/convolution/ReadVariableOp:0`, its node's or its bias'     |
+
+Where a batch normalization was folded, that may be what a layer is called after: the layer before it is meant.
 """
 
 from __future__ import annotations
@@ -24,10 +26,15 @@ from haversack.convert.compress.mixed import planned_layers
 from haversack.convert.compress.operators import weight_axis
 from haversack.convert.compress.unpacking import unpack_weights
 
+WITH_BIAS = ("Conv", "ConvTranspose", "Gemm")
+
 SCOPES = "pkg.torch.onnx.name_scopes"
 
-_GENERATED = re.compile(r"::|^val_\d+$|const_fold_opt")
-"""Names that exporters give to weights that they have computed anew."""
+_GENERATED = re.compile(r"::|^val_\d+$|const_fold_opt|^Conv(__?\d+)?(_|/|$)")
+"""Names that exporters give to what they have computed anew."""
+
+_FOLDED = re.compile(r"(:0)?((_scaled|_transposed|_weights_fused_bn|_bias_fused_bn)*)$")
+"""What is added to the name of weights into which something was folded."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,9 @@ def trained_layers(model: ir.Model, path: Path, format_: str) -> dict[str, Train
     weights = {name: _weight(node) for name, node in layers.items()}
     lost = format_ == "onnx" and any(_GENERATED.search(str(value.name)) for value in weights.values())
     scopes = _scopes(path) if lost else {}
-    return {name: Trained(_name(name, str(value.name), scopes), _elements(value)) for name, value in weights.items()}
+    return {
+        name: Trained(_name(layers[name], str(value.name), scopes), _elements(value)) for name, value in weights.items()
+    }
 
 
 def _weight(node: ir.Node) -> ir.Value:
@@ -71,12 +80,18 @@ def _elements(value: ir.Value) -> int:
     return int(value.const_value.size)
 
 
-def _name(node: str, weight: str, scopes: Mapping[str, str]) -> str:
+def _name(node: ir.Node, weight: str, scopes: Mapping[str, str]) -> str:
+    name = str(node.name)
     if not _GENERATED.search(weight):
-        return weight.removesuffix(":0")
-    if node.startswith("/"):  # each part says the path from the module above, `layer1.0` for `0` in `layer1`
-        return ".".join(part.rpartition(".")[2] for part in node.split("/")[1:-1]) + ".weight"
-    return scopes.get(node, node)
+        return _FOLDED.sub("", weight)
+    if name.startswith("/"):  # each part says the path from the module above, `layer1.0` for `0` in `layer1`
+        return ".".join(part.rpartition(".")[2] for part in name.split("/")[1:-1]) + ".weight"
+    if name in scopes:
+        return scopes[name]
+    bias = node.inputs[2] if len(node.inputs) > 2 and node.op_type in WITH_BIAS else None
+    if _GENERATED.search(name) and bias is not None and not _GENERATED.search(str(bias.name)):
+        return _FOLDED.sub("", str(bias.name))
+    return name
 
 
 def _scopes(path: Path) -> dict[str, str]:
