@@ -159,7 +159,7 @@ def saturated(chart: Chart, look: GroupLook) -> Cause | None:
     """
     if look.clipping is None or look.clipping.loss < 0.5 * look.harm.loss:
         return None
-    reach = chart.reach_of(look.clipped_at)
+    reach = chart.reach(look.clipped_at)
     return Cause(
         "saturated activation",
         look.clipped_at,
