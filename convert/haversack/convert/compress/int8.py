@@ -18,7 +18,8 @@ from haversack.convert.compress.methods.reconstruct import Wanted
 from haversack.convert.compress.methods.stepwise import sample
 from haversack.convert.compress.range_of import scale_of_group
 from haversack.convert.compress.recipes import Recipe
-from haversack.convert.compress.scale import FIXED, Scale
+from haversack.convert.compress.scale import Scale
+from haversack.convert.compress.squashing import before_squashing
 from haversack.convert.compress.unpacking import unpack_weights
 from haversack.convert.errors import DataError, UsageError
 from haversack.runtimes.engines import Array
@@ -162,7 +163,7 @@ def _insert(
 
 def _better(maker: _Maker, progress: Progress | None) -> tuple[_Made, str]:
     """Build both weight granularities, run both on the kept calibration batches, and keep the better one."""
-    judged = [_before_softmax(value) for value in maker.model.graph.outputs]
+    judged = [before_squashing(value) for value in maker.model.graph.outputs]
     noise: dict[bool, float] = {}
     made: dict[bool, _Made] = {}
     reference = _outputs(maker.model, judged, maker.batches)
@@ -179,15 +180,6 @@ def _better(maker: _Maker, progress: Progress | None) -> tuple[_Made, str]:
         f"per-tensor {noise[False]:.1f} dB)"
     )
     return made[best], note
-
-
-def _before_softmax(value: ir.Value) -> str:
-    """The name of a value to judge an output by: a saturated softmax or sigmoid hides errors."""
-    producer = value.producer()
-    while producer is not None and producer.op_type in (*FIXED, "Reshape", "Identity") and producer.inputs[0]:
-        value = producer.inputs[0]
-        producer = value.producer()
-    return str(value.name)
 
 
 def _outputs(model: ir.Model, names: list[str], batches: apply.Batches) -> list[list[Array]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from haversack.convert.compress.scale import FIXED
+from haversack.convert.compress.squashing import before_squashing
 from haversack.runtimes.engines import Array
 
 
@@ -40,15 +40,6 @@ class Change:
 def judged_values(model: ir.Model) -> tuple[str, ...]:
     """The values of a graph that its outputs are compared at, one an output, in order."""
     return tuple(before_squashing(value) for value in model.graph.outputs)
-
-
-def before_squashing(value: ir.Value) -> str:
-    """The name of a value to judge an output by: a saturated softmax or sigmoid hides errors."""
-    producer = value.producer()
-    while producer is not None and producer.op_type in (*FIXED, "Reshape", "Identity") and producer.inputs[0]:
-        value = producer.inputs[0]
-        producer = value.producer()
-    return str(value.name)
 
 
 def compare(reference: Sequence[Array], changed: Sequence[Array]) -> Change:

@@ -16,6 +16,7 @@ from haversack.convert import outcome
 from haversack.convert.budget import Budget, judge
 from haversack.convert.compress.plan import Plan
 from haversack.convert.compress.recipes import Recipe
+from haversack.convert.pipeline import part
 from haversack.convert.planning import search
 from haversack.convert.planning.candidates import FAMILIES, Family, candidates
 from haversack.convert.planning.knapsack import InfeasibleError
@@ -104,9 +105,9 @@ class Planner:
         taken: set[str] = set()
         for index, family in enumerate(wanted):
             serves = tuple(target for target in TARGETS[family.name] if target in targets)
-            ground = self._ground(family, serves, _part(progress, index / len(wanted), (index + 0.5) / len(wanted)))
+            ground = self._ground(family, serves, part(progress, index / len(wanted), (index + 0.5) / len(wanted)))
             with self.stages.timed(f"searching for {family.name}"):
-                step = _part(progress, (index + 0.5) / len(wanted), (index + 1) / len(wanted))
+                step = part(progress, (index + 0.5) / len(wanted), (index + 1) / len(wanted))
                 tried = search.search(ground, family, self.budget, step)
             self.tried[family.name] = tried = search.renamed(tried, taken)
             found += [(Recipe.of(each.plan), serves) for each in search.worth_making(tried, self.budget)]
@@ -177,7 +178,7 @@ class Planner:
 
     def _ground(self, family: Family, serves: Sequence[str], progress: Progress) -> Ground:
         with self.stages.timed("calibrating"):
-            observed = self.work.observed(_part(progress, 0.0, 0.2))
+            observed = self.work.observed(part(progress, 0.0, 0.2))
         wanted = candidates(self.work.sized, family, [open_target(name) for name in serves])
         data = self.work.calibration
         assert data is not None
@@ -190,7 +191,7 @@ class Planner:
                 ranges=Plan(family.name, arithmetic=family.arithmetic) if family.layers else None,
                 store=self.store,
                 jobs=self.jobs,
-                progress=_part(progress, 0.2, 1.0),
+                progress=part(progress, 0.2, 1.0),
             )
         with self.stages.timed("running the source"):
             reference = self.work.reference(self.samples)
@@ -199,11 +200,6 @@ class Planner:
         ground = Ground(self.work, observed, sensitivity, reference)
         self._grounds[family.name] = ground
         return ground
-
-
-def _part(progress: Progress, start: float, stop: float) -> Progress:
-    """Progress of one stage as a part of the whole."""
-    return lambda fraction, phrase: progress(start + (stop - start) * fraction, phrase)
 
 
 def _spread(batches: Iterator[tuple[dict[str, np.ndarray], object]], count: int) -> list[dict[str, np.ndarray]]:
