@@ -92,7 +92,7 @@ def compress(
             f"{recipe.name}: this model is already quantized; convert it with fp32, which keeps it as it is"
         )
     if recipe.plan is not None or recipe.name == "int16":
-        raise UsageError(f"{recipe.name}: what follows a plan is compressed by apply_plan")
+        return _planned(model, recipe, calibration, progress)
     if recipe.name == "int8":
         from haversack.convert.compress import int8
 
@@ -118,6 +118,23 @@ def compress(
 
         made, notes = compress_float16(model)
     return Compressed(made, tuple(notes), lambda other: compress(other, recipe).model)
+
+
+def _planned(
+    model: ir.Model, recipe: Recipe, calibration: Iterable[Mapping[str, Array]] | None, progress: Progress | None
+) -> Compressed:
+    """Follow a plan; `int16` is one that gives all layers the same."""
+    from haversack.convert.compress.methods import checked
+    from haversack.convert.compress.mixed import EQUALIZE, apply_plan, observe_model
+    from haversack.convert.compress.plan import Plan
+
+    methods = checked(recipe.methods, calibrated=calibration is not None)
+    plan = recipe.plan or Plan("int16", arithmetic="int16", ranges=recipe.ranges, methods=methods)
+    batches = None if calibration is None else list(calibration)
+    data = None if batches is None else lambda: iter(batches)
+    observed = observe_model(model, data, progress, equalized=EQUALIZE in plan.methods)
+    made, notes, repeat = apply_plan(model, plan, observed)
+    return Compressed(made, tuple(notes), repeat)
 
 
 def is_quantized(model: ir.Model) -> bool:
