@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from haversack.convert.cli import options, show
-from haversack.convert.report import BudgetCheck
+
+if TYPE_CHECKING:
+    from haversack.convert.report import BudgetCheck
 
 EXAMPLES = "Example:  haversack check model.haversack --budget budget.toml --baseline released.haversack"
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from haversack.convert.cli import options, show
-from haversack.convert.report import Conversion
+
+if TYPE_CHECKING:
+    from haversack.convert.report import Conversion
 
 EXAMPLES = (
     "Examples:  haversack convert model.onnx --to tflite   |   "

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from haversack.convert.cli import options, show
-from haversack.convert.diagnosis import Diagnosis
+
+if TYPE_CHECKING:
+    from haversack.convert.diagnosis import Diagnosis
 
 EXAMPLES = (
     "Examples:  haversack doctor model.onnx --compress int8 --calibration calib.npz --evaluation eval.npz --plan "

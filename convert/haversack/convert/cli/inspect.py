@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from haversack.convert.cli import options, show
-from haversack.convert.described import Package, Tensor
-from haversack.convert.report import Contents, Inspection
+
+if TYPE_CHECKING:
+    from haversack.convert.described import Package, Tensor
+    from haversack.convert.report import Contents, Inspection
 
 EXAMPLES = "Examples:  haversack inspect model.onnx --to tflite,coreml,onnx   |   haversack inspect model.mlpackage"
 

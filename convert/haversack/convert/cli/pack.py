@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from haversack.convert.cli import options, show
-from haversack.convert.report import Pack, Variant
+
+if TYPE_CHECKING:
+    from haversack.convert.report import Pack, Variant
 
 EXAMPLES = (
     "Example:  haversack pack model.onnx --to tflite,coreml,onnx --calibration calib.npz --evaluation eval.npz "

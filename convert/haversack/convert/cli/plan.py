@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from haversack.convert.cli import options, show
-from haversack.convert.report_plans import PlanRow, Plans
+
+if TYPE_CHECKING:
+    from haversack.convert.report_plans import PlanRow, Plans
 
 EXAMPLES = (
     "Examples:  haversack plan model.haversack --variant tflite-wire3.08 -o plan.json   |   "

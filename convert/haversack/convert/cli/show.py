@@ -7,13 +7,15 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from haversack.convert.deployment import Deployment
-from haversack.convert.measured import Accuracy, Latency, OutputError, Verification
-from haversack.convert.report import Moved, Part, Transposed, Variant, encode
-from haversack.convert.report_browser import InBrowser
 from haversack.convert.worker_client import Progress
+
+if TYPE_CHECKING:
+    from haversack.convert.deployment import Deployment
+    from haversack.convert.measured import Accuracy, Latency, OutputError, Verification
+    from haversack.convert.report import Moved, Part, Transposed, Variant
+    from haversack.convert.report_browser import InBrowser
 
 SHOWN_TRANSPOSES = 8
 SHOWN_LEFT = 3
@@ -41,6 +43,8 @@ def progress() -> Iterator[Progress | None]:
 
 def as_json(report: Any) -> None:
     """Print a report as JSON."""
+    from haversack.convert.report import encode
+
     print(json.dumps(encode(report), indent=2))
 
 
@@ -221,6 +225,8 @@ def part_rows(parts: Sequence[Part]) -> list[tuple[str, str]]:
     """What a browser fetches on its first visit: the model, the engine beside it, the page, and all of it."""
     if not parts:
         return []
+    from haversack.convert.report import Part
+
     whole = Part(
         "first visit",
         sum(part.bytes for part in parts),
