@@ -289,7 +289,13 @@ def make(
         VerificationError: The artifact does not keep its recipe's contract.
     """
     options = dataclasses.replace(options, resizing=work.resizing(compressed, target.name))
+    if target.name == "coreml" and recipe.plan is not None and recipe.family.endswith("fp16"):
+        # What float16 loses in the unplanned package it loses here too: that need not be found out again.
+        options = dataclasses.replace(options, float32_nodes=work.float32_nodes)
     written = target.write(compressed.model, recipe.family, path, options)
+    if options.float32_nodes:
+        kept = f"{len(options.float32_nodes)} layers compute in float32, as in the float16 package."
+        written = dataclasses.replace(written, notes=(*written.notes, kept))
     variant = describe(target, recipe, written, compressed)
     if samples is None:
         made = Made(variant, written, lambda: Edges(open_engine(written.model), compressed.model, options))
