@@ -195,12 +195,17 @@ def pack(
             planner = Planner(work, samples, budget, None if cache is None else Path(cache), jobs, stages)
             planned = planner.plans(objective, [target.name for target in targets], part(say, 0.3, 0.7))
             with stages.timed("making and verifying plans"):
+                failed: set[tuple[str, str]] = set()
                 for step in range(TIGHTENED + 1):
                     more, refused = _variants(
                         work, targets, planned, io, samples, private, part(say, 0.7, 0.85), planned=True
                     )
                     every, made, skipped = every + planned, made + more, skipped + refused
-                    planned = planner.tighter([each.variant for each in made], to) if step < TIGHTENED else []
+                    failed |= {(skip.target, skip.compression) for skip in refused if skip.broken}
+                    done = [each.variant for each in made]
+                    planned = []
+                    if step < TIGHTENED:
+                        planned = planner.tighter(done, to) or planner.between(done, to, failed)
                     if not planned:
                         break
         if not made:
@@ -321,7 +326,7 @@ def _variants(
         except VerificationError as error:
             if not planned:  # a recipe that breaks its contract is a defect; of plans there are others
                 raise
-            skipped.append(Skipped(target.name, recipe.name, str(error)))
+            skipped.append(Skipped(target.name, recipe.name, str(error), broken=True))
     return made, skipped
 
 

@@ -206,11 +206,19 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A (target, compression) pair that was not made, and why."""
+    """A (target, compression) pair that was not made, and why.
+
+    Attributes:
+        target: Its name.
+        compression: The recipe, or the plan.
+        reason: In words.
+        broken: It was made, and broke its contract when it was executed.
+    """
 
     target: str
     compression: str
     reason: str
+    broken: bool = False
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,10 @@ OBJECTIVES: dict[str | None, tuple[str, ...]] = {
 TARGETS: dict[str, tuple[str, ...]] = {"size": ("tflite", "onnx"), "wire": ("tflite", "onnx"), "weights": ("coreml",)}
 """The targets that each family's plans are made for."""
 
-EXECUTED = 2000
+APART = 1.1
+"""Rooms that are closer than this factor have no plan between them worth a try."""
+
+EXECUTED = 5000
 """Samples, evenly spread, that each plan is executed on where a point estimate judges; artifacts see all of them."""
 
 
@@ -141,6 +144,39 @@ class Planner:
                 found.append((recipe, tuple(missing)))
         return found
 
+    def between(
+        self, variants: Sequence[Variant], targets: Sequence[str], failed: Collection[tuple[str, str]]
+    ) -> list[tuple[Recipe, tuple[str, ...]]]:
+        """Plans between one whose artifact a target could not deliver and the smallest that it could.
+
+        A kernel may round further from the compressed model than its contract allows (LiteRT's int4 convolutions
+        are not XNNPACK's); fewer layers in it may pass.
+
+        Args:
+            variants: Everything that was made and measured.
+            targets: All that are asked for.
+            failed: (target, plan) of artifacts that broke their contract.
+        """
+        found: list[tuple[Recipe, tuple[str, ...]]] = []
+        for family, rows in self.tried.items():
+            for target in (target for target in TARGETS[family] if target in targets):
+                made = {v.compression for v in variants if v.target == target and self._kept(v)}
+                bad = max((each.room for each in rows if (target, each.plan.name) in failed), default=None)
+                good = min((each.room for each in rows if each.plan.name in made), default=None)
+                if bad is None or good is None or good < bad * APART:
+                    continue
+                plan = search.plan_in_room(
+                    self._grounds[family].sensitivity, FAMILIES[family], (bad * good) ** 0.5, self.work.source.sha256
+                )
+                recipe = self._executed(family, plan, self._cost(family, plan))
+                if recipe is not None:
+                    found.append((recipe, (target,)))
+        return found
+
+    def _cost(self, family: str, plan: Plan) -> float:
+        sensitivity = self._grounds[family].sensitivity
+        return sum(sensitivity.cost(name, layer) for name, layer in plan.layers.items())
+
     def _kept(self, variant: Variant) -> bool:
         if variant.accuracy is None or self.budget.max_drop is None:
             return True
@@ -153,6 +189,11 @@ class Planner:
             plan = search.plan_within(ground.sensitivity, FAMILIES[family], bound, self.work.source.sha256)
         except InfeasibleError:
             return None
+        return self._executed(family, plan, bound)
+
+    def _executed(self, family: str, plan: Plan, bound: float) -> Recipe | None:
+        """Execute a plan as the search does; None where that was done already."""
+        ground = self._grounds[family]
         if any(each.plan.layers == plan.layers for each in self.tried[family]):
             return None
         made = search.execute(ground, FAMILIES[family], plan, bound)

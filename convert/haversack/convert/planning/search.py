@@ -68,11 +68,6 @@ class Tried:
     worst: float
     accuracy: Accuracy | None
 
-    @property
-    def doubt(self) -> float:
-        """The most that it may lose by what was measured: the interval's bound, or the drop where there is none."""
-        return self.worst if math.isfinite(self.worst) else self.drop
-
     def keeps(self, budget: Budget) -> bool:
         """Whether the drop is within the budget."""
         allowed = DEFAULT_DROP if budget.max_drop is None else budget.max_drop
@@ -240,11 +235,11 @@ def _noise(reference: Reference, outputs: dict[str, Array]) -> float:
     return max((100 * own[name] / power[name] if power[name] else 0.0) for name in own)
 
 
-def worth_making(tried: list[Tried], budget: Budget, most: int = 3) -> Iterator[Tried]:
-    """Of what was tried, what is worth an artifact: the smallest within the budget, and what is more certain still.
+def worth_making(tried: list[Tried], budget: Budget, most: int = 4) -> Iterator[Tried]:
+    """Of what was tried, what is worth an artifact: from the smallest within the budget to the most certain.
 
-    Among a few samples the smallest plan that kept the budget did so by some luck; the bound of the interval tells.
-    Where nothing keeps the budget, the most accurate one.
+    The smallest plan that kept the budget did so by some luck, the more the fewer samples there are: finer ones are
+    made beside it, evenly spread. Where nothing keeps the budget, the most accurate one is made.
 
     Args:
         tried: The smallest first.
@@ -253,13 +248,13 @@ def worth_making(tried: list[Tried], budget: Budget, most: int = 3) -> Iterator[
     """
     kept: list[Tried] = []
     for each in tried:
-        if not each.keeps(budget):
-            continue
-        if not kept or (each.doubt < kept[-1].doubt and each.room > kept[-1].room * (1 + WORTH)):
+        if each.keeps(budget) and (not kept or each.room > kept[-1].room * (1 + WORTH)):
             kept.append(each)
     if not kept and tried:
         kept = [min(tried, key=lambda each: each.drop)]
-    yield from kept if len(kept) <= most else (*kept[: most - 1], kept[-1])
+    count = min(most, len(kept))
+    places = [round(step * (len(kept) - 1) / max(1, count - 1)) for step in range(count)]
+    yield from (kept[place] for place in dict.fromkeys(places))
 
 
 def renamed(tried: list[Tried], taken: set[str]) -> list[Tried]:
