@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from haversack.convert import latency
 from haversack.convert.packed import Made
+from haversack.convert.report import Variant
 from haversack.convert.verify.execute import Samples
 from haversack.convert.wire import brotli_size
 
@@ -39,22 +40,22 @@ SLOWER = 1.1
 """So many times float32's latency is worth a note: less is what two measurements of one file differ by."""
 
 
-def compared(made: Sequence[Made]) -> list[Made]:
-    """Say of variants that run slower than the same target's float32, as was measured, that they do."""
+def compared(variants: Sequence[Variant]) -> tuple[Variant, ...]:
+    """Say of variants that run slower than the same target's float32, as was measured, that they do.
+
+    For the report alone: a manifest is hashed, and says nothing that another run measures otherwise.
+    """
     floats = {
-        each.variant.target: each.variant.latency.p50
-        for each in made
-        if each.variant.compression == "fp32" and each.variant.latency is not None
+        each.target: each.latency.p50 for each in variants if each.compression == "fp32" and each.latency is not None
     }
     told = []
-    for each in made:
-        variant, taken = each.variant, each.variant.latency
-        ratio = None if taken is None or variant.target not in floats else taken.p50 / floats[variant.target]
+    for each in variants:
+        ratio = None if each.latency is None or each.target not in floats else each.latency.p50 / floats[each.target]
         if ratio is not None and ratio > SLOWER:
             note = f"runs slower than float32 here: {ratio:.1f} times its median latency"
-            each = dataclasses.replace(each, variant=dataclasses.replace(variant, notes=(*variant.notes, note)))
+            each = dataclasses.replace(each, notes=(*each.notes, note))
         told.append(each)
-    return told
+    return tuple(told)
 
 
 def weighed(each: Made) -> Made:

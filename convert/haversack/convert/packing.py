@@ -213,7 +213,7 @@ def pack(
         if verify:
             say(0.85, "measuring latency")
             with stages.timed("measuring latency"):
-                made = compared(timed(made, samples))
+                made = timed(made, samples)
         source_accuracy = _source_accuracy(work, samples)
         if max_wire is not None:
             made = [weighed(each) for each in made]
@@ -254,6 +254,7 @@ def pack(
             dataclasses.replace(each.variant, path=entry.file.path)
             for each, entry in zip(made, manifest.variants, strict=True)
         )
+        variants = compared(variants)
         total = size(private / path.name)
         if not over:
             publish([(private / path.name, path)], force=force)
