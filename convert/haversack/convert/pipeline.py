@@ -23,6 +23,7 @@ from haversack.convert.image_inputs import images_of
 from haversack.convert.measured import Verification
 from haversack.convert.names import default_output, target_of
 from haversack.convert.packed import Made
+from haversack.convert.portable import portable
 from haversack.convert.publish import check_output, private_folder, publish, size
 from haversack.convert.report import Conversion, Variant
 from haversack.convert.targets import Completes, Options, Proof, Target, Written, open_target
@@ -370,26 +371,6 @@ def verified(
         notes += portable(model, samples)
     measured = dataclasses.replace(variant, verification=judged.verification, accuracy=judged.accuracy, notes=notes)
     return Made(measured, written, lambda: judged.edges)
-
-
-EMULATED_SAMPLES = 8
-"""Samples on which saturating products are emulated; every one holds thousands of sums a layer."""
-
-EMULATED_WEIGHTS = 4_000_000
-"""Models of more weights than this are not emulated: it would take longer than all the rest."""
-
-
-def portable(model: ir.Model, samples: Samples) -> tuple[str, ...]:
-    """What x86 CPUs whose int8 products saturate would compute of an ONNX artifact, by emulation, in a sentence."""
-    weights = sum(
-        value.const_value.size for value in model.graph.initializers.values() if value.const_value is not None
-    )
-    if weights > EMULATED_WEIGHTS:
-        return ()
-    from haversack.convert.compress.methods.portability import saturated
-
-    found = saturated(model, samples.spread(EMULATED_SAMPLES))
-    return tuple(found.notes) if found.layers else ()
 
 
 def completed(work: Work, target: Completes, recipe: Recipe, made: Made, samples: Samples | None) -> Made:
