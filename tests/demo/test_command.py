@@ -206,6 +206,9 @@ def test_the_fronts_in_a_real_browser(served: str, browser: Any, width: int) -> 
     # Nothing says how fast Core ML is.
     page.wait_for_function(f"{spoken}.filter(each => (each || '').includes('median of one call')).length === 2")
     for tab, inside in (("Model and engine", ".hv-added"), ("Is the difference real?", ".hv-proof")):
+        # While the page is drawn anew, what it replaces is still there for a moment.
+        same = f"[...document.querySelectorAll('[role=tab]')].filter(each => each.innerText.trim() === '{tab}')"
+        page.wait_for_function(f"{same}.length === 1")
         page.get_by_role("tab", name=tab).click()
         page.locator(inside).wait_for(state="visible")
     page.wait_for_timeout(500)
