@@ -140,12 +140,13 @@ def excepted(name: str, number: int, cell: Cell) -> bool:
     """Where our number is the higher one.
 
     A missing bias is counted as an input by that converter, older kernels do not take it; int16 that stands for itself
-    came to ABS one version after quantized int16, and the converter's export has lost which it is.
+    came to ABS one version after quantized int16: the converter's export has lost which it is, and we write the later
+    version for both.
     """
     code, written = cell.graph.operators[0].code, version(cell.graph.operators[0])
     if code == "FULLY_CONNECTED":
         return "no bias" in name and written == 6 and number < 6
-    return name.startswith("ABS int16") and (number, written) == (3, 4)
+    return code == "ABS" and "int16" in name and (number, written) == (3, 4)
 
 
 def minimum(code: str, dtype: str, rank: int, form: str) -> str | None:

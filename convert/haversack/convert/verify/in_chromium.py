@@ -37,6 +37,7 @@ def execute(folder: Path, native: Engine, feeds: Feeds) -> InBrowser | str:
         VerificationError: It does not load there, fails, puts an error on the console, or computes something else.
     """
     from haversack.runtimes.engines.browser import ORT, open_artifact
+    from haversack.runtimes.engines.browser.chromium import find_chromium
     from haversack.runtimes.engines.browser.session import close_shared, shared
 
     try:
@@ -45,7 +46,8 @@ def execute(folder: Path, native: Engine, feeds: Feeds) -> InBrowser | str:
             found = browser.run_many(feeds)
         except EngineError as error:
             try:
-                shared(ORT, threads=1)  # is it the folder, or does no Chromium start here at all?
+                find_chromium()  # is it the folder, or does no Chromium start here at all?
+                shared(ORT, threads=1)
             except EngineError as nothing:
                 return str(nothing)
             raise VerificationError(f"in Chromium: {error}") from error
