@@ -95,6 +95,15 @@ import json, os, pickle, sys
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 from tensorflow.compiler.mlir.lite.python import wrap_converter
 from ai_edge_litert import schema_py_generated as schema
+
+def meant(model):
+    graph = model.subgraphs[0]
+    return [
+        [graph.tensors[t].type for t in op.inputs if t >= 0]
+        + [getattr(op.builtinOptions, "potScaleInt16", None)]
+        for op in graph.operators
+    ]
+
 told = {}
 for name, data in pickle.load(open(sys.argv[1], "rb")):
     try:
@@ -103,10 +112,18 @@ for name, data in pickle.load(open(sys.argv[1], "rb")):
         continue
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(written, 0))
     release = [bytes(model.buffers[m.buffer].data) for m in model.metadata if m.name == b"min_runtime_version"]
-    told[name] = [[[c.builtinCode, c.version] for c in model.operatorCodes], release[0].rstrip(bytes(1)).decode()]
+    given = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(data, 0))
+    codes = [[c.builtinCode, c.version] for c in model.operatorCodes]
+    told[name] = [codes, release[0].rstrip(bytes(1)).decode(), meant(model) == meant(given)]
 json.dump(told, open(sys.argv[2], "w"))
 """
-"""TensorFlow's converter reads each file and writes it again, with the version and release that it finds right."""
+"""TensorFlow's converter reads each file and writes it again, with the version and release that it finds right; and
+whether that is still the same operator: it makes biases of int64 int32, and forgets that scales need not be powers of
+two."""
+
+ANOTHER_OPERATOR = {"ADD": {3}, "CONV_2D": {4, 6}, "DEPTHWISE_CONV_2D": {5}, "FULLY_CONNECTED": {7}, "SUB": {5}}
+"""Operators on quantized int16 that the converter makes others of, so that its version is not about ours, and the
+versions that TensorFlow's own rules give ours (`lite/tools/versioning/op_version.cc`; a grouped CONV_2D: 6)."""
 
 
 @pytest.mark.slow
@@ -124,30 +141,36 @@ def test_versions_and_releases_are_those_of_tensorflows_converter(tmp_path: Path
     )
     assert done.returncode == 0, done.stderr[-2000:]
     compared, differing = set(), {}
-    for name, (codes, release) in json.loads(told.read_text()).items():
+    other: dict[str, set[int]] = {}
+    for name, (codes, release, same) in json.loads(told.read_text()).items():
         operator = given[name].graph.operators[0]
         if [code for code, _ in codes] != [OPERATORS[operator.code][0]]:
             continue  # an identity, which that converter removes
         compared.add(operator.code)
         published = runtimes.published(operator)
-        if (codes[0][1], release) != (version(operator), published) and not excepted(name, codes[0][1], given[name]):
+        if (codes[0][1], release) == (version(operator), published) or excepted(name, codes[0][1], given[name]):
+            continue
+        if not same and "quantized int16" in name:
+            other.setdefault(operator.code, set()).add(version(operator))
+        else:
             differing[name] = f"{codes[0][1]} {release}, not {version(operator)} {published}"
     assert differing == {}
+    assert other == ANOTHER_OPERATOR
     assert len(compared) >= 92, set(FAMILIES) - compared
 
 
 def excepted(name: str, number: int, cell: Cell) -> bool:
-    """Where our number is the higher one.
+    """Where our number is another one, and why that is right.
 
-    A missing bias is counted as an input by that converter, older kernels do not take it; int16 that stands for itself
-    came to ABS one version after quantized int16: the converter's export has lost which it is, and we write the later
-    version for both. So it is with other int16 kernels: the export lost what set their version, and ours asks for a
-    runtime that is as new or newer, never older.
+    A missing bias is counted as an input by that converter, older kernels do not take it; for quantized int16 it gives
+    such an operator the version of int32 biases, which came later, though there is no bias to be of int32 (TensorFlow
+    Lite 2.14, which does not know that version, runs it right as ours: `old_runtimes.py`). int16 that stands for itself
+    came to ABS one version after quantized int16, and the converter's export has lost which it is.
     """
     code, written = cell.graph.operators[0].code, version(cell.graph.operators[0])
-    if code == "FULLY_CONNECTED":
-        return "no bias" in name and written == 6 and number < 6
-    return "int16" in name and written >= number
+    if code == "FULLY_CONNECTED" and "no bias" in name:
+        return (number, written) == (11, 7) if "quantized int16" in name else written == 6 and number < 6
+    return name.startswith("ABS int16") and (number, written) == (3, 4)
 
 
 def minimum(code: str, dtype: str, rank: int, form: str) -> str | None:

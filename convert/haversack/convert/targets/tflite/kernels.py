@@ -299,6 +299,13 @@ def _by_dtype(int8: int = 1, *, position: int = 0, **dtypes: int) -> Callable[[O
     return lambda operator: {"int8": int8, **dtypes}.get(_dtype(operator, position), 1)
 
 
+def _abs(operator: Operator) -> int:
+    """Quantized int16 came one version before int16 that stands for itself."""
+    tensor = operator.inputs[0]
+    quantized = tensor is not None and tensor.quantization is not None
+    return _by_dtype(2, int16=3 if quantized else 4, int32=5)(operator)
+
+
 def _by_rank(versions: tuple[tuple[int, int], ...], int8: int, **dtypes: int) -> Callable[[Operator], int]:
     """`versions`: (more axes than, version), the highest first; else by dtype."""
 
@@ -343,7 +350,7 @@ _THREE: Final = (
 """Versions for int8 and int16."""
 
 _VERSIONS: Final[dict[str, Callable[[Operator], int]]] = {
-    "ABS": _by_dtype(2, int16=4, int32=5),
+    "ABS": _abs,
     "ADD": _by_dtype(2, int16=3, int64=4),
     "BATCH_MATMUL": _THREE_FOR_INT16,
     "BROADCAST_TO": lambda operator: 3 if _dtype(operator, 0) in ("int8", "int16") else 2,
