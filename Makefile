@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 DIGITS := demo/haversack/demo/digits
 BUILD := build
+# Two processes, each a file of tests at a time; an engine's threads would only be in their way.
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .PHONY: demo test fast lint docs lock vendor benchmark conformance quickstart shipped clean help
 
@@ -58,11 +60,11 @@ lint: .venv/test.stamp  ## Style and types.
 	$(BIN)/mypy
 
 fast: .venv/test.stamp  ## The tests that take seconds.
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test: .venv/test.stamp chromium vendor lint  ## Everything that CI runs: style, types, fast tests, then slow ones.
-	$(BIN)/python -m pytest -q -m "not slow"
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -m "not slow"
+	$(PYTEST) -m slow
 
 docs: .venv/test.stamp  ## Write the generated pages: operators and command-line help.
 	$(BIN)/python docs/generate.py

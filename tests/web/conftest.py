@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 from collections.abc import Iterator
@@ -21,11 +22,18 @@ DIGITS = Path(__file__).resolve().parents[2] / "demo" / "haversack" / "demo" / "
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_chromium_at_conversion() -> Iterator[None]:
+@contextlib.contextmanager
+def no_chromium_at_conversion() -> Iterator[None]:
     """These folders are run in Chromium by the tests themselves; conversion's own run is test_in_chromium.py's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HAVERSACK_CHROMIUM", "/nowhere/chromium")
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_chromium_at_conversion() -> Iterator[None]:
+    """A module's, not the session's: other folders' tests may come after it in one process."""
+    with no_chromium_at_conversion():
         yield
 
 
@@ -57,7 +65,8 @@ def made(path: Path, **options: Any) -> Path:
     """The digits model converted for the web; a skip where the engine is not here."""
     if not vendored.is_here("onnxruntime-web"):
         pytest.skip("onnxruntime-web is not here: make vendor fetches it where npm is")
-    assert convert(DIGITS / "digits.onnx", to="web", output=path, **options).verified
+    with no_chromium_at_conversion():  # session fixtures come before a module's
+        assert convert(DIGITS / "digits.onnx", to="web", output=path, **options).verified
     return path
 
 
