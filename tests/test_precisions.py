@@ -16,7 +16,7 @@ from haversack.convert.compress.mixed import apply_plan, observe_model
 from haversack.convert.compress.plan import LayerPlan, Plan
 from haversack.convert.compress.recipes import RECIPES, Recipe
 from haversack.convert.hub.evaluate import Evaluator
-from haversack.convert.targets import Options, open_target
+from haversack.convert.targets import TARGETS, Options, open_target
 from haversack.convert.targets.coreml.precisions import table as coreml
 from haversack.convert.targets.ort.precisions import table as ort
 from haversack.convert.targets.precisions import kind_of, latency_ratio
@@ -89,9 +89,16 @@ def test_every_row_is_written_and_computes_what_the_hub_does(target: str, kind: 
             assert size <= count * row.bits / 8 + overhead, f"{precision}: {size} bytes"
 
 
-def test_a_node_without_weights_is_float() -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_node_without_weights_is_float(target: str) -> None:
     node = ir.node("Relu", [ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1]))])
-    assert open_target("tflite").precisions(node) == ("float32",)
+    assert open_target(target).precisions(node) == ("float32",)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_browser_holds_what_its_engine_does(kind: str) -> None:
+    node = next(iter(model_of(kind).graph))
+    assert open_target("web").precisions(node) == open_target("onnx").precisions(node)
 
 
 def test_what_was_measured_is_told() -> None:

@@ -195,6 +195,24 @@ def test_a_bundle_holds_the_folder(digits: Path, tmp_path: Path) -> None:
         assert model.variant.id == "onnx-fp32"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("folder")
+def test_a_plan_for_the_wire_is_searched_for_it_too(digits: Path, tmp_path: Path) -> None:
+    made = pack(
+        digits / "digits.onnx",
+        to=["web"],
+        output=tmp_path / "digits.haversack",
+        objective="wire",
+        max_drop=1.0,
+        calibration=str(digits / "calibration.npz"),
+        evaluation=str(digits / "evaluation.npz"),
+    )
+    int8, planned = (next(v for v in made.variants if v.compression.startswith(name)) for name in ("int8", "wire"))
+    assert planned.verification.verified
+    assert made.best == {"web": planned.compression}
+    assert (planned.own("brotli_bytes") or 0) < (int8.own("brotli_bytes") or 0)
+
+
 def test_absence_of_the_engine_refuses_in_one_line(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

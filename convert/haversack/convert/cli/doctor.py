@@ -48,9 +48,7 @@ def command(
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
     methods: options.Methods = None,
-    allow_overlap: Annotated[
-        bool, typer.Option("--allow-overlap", help="Calibrate on evaluation samples too, which are left out otherwise.")
-    ] = False,
+    allow_overlap: options.AllowOverlap = False,
     force: options.Force = False,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT,
     memory: options.Memory = None,

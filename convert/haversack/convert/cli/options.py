@@ -108,6 +108,9 @@ NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Do not execute the result; it is then marked verified: false.")
 ]
 Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="PATH", help="What to write.")]
+AllowOverlap = Annotated[
+    bool, typer.Option("--allow-overlap", help="Calibrate on evaluation samples too, which are left out otherwise.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole of an error.")]

@@ -78,9 +78,7 @@ def command(
     ranges: options.Ranges = "mse",
     weights: options.Weights = "auto",
     metric: options.Metric = None,
-    allow_overlap: Annotated[
-        bool, typer.Option("--allow-overlap", help="Calibrate on evaluation samples too, which are left out otherwise.")
-    ] = False,
+    allow_overlap: options.AllowOverlap = False,
     no_verify: options.NoVerify = False,
     training_data: Annotated[
         str | None, typer.Option("--training-data", metavar="TEXT", help="Provenance: what it was trained on.")
@@ -172,6 +170,8 @@ def _print(made: Pack) -> None:
     for target, name in made.best.items() if made.budgets or made.tried else ():
         variant = next(v for v in made.variants if (v.target, v.compression) == (target, name))
         rows.append((f"best for {target}", _told(made, variant)))
+    if any(variant.own("bytes") != variant.bytes for variant in made.variants):
+        rows.append(("web", "sizes without the engine, which each web artifact holds beside its model and page"))
     if made.path:
         rows.append(("bundle", f"{made.path}, {made.bytes:,} bytes, {len(made.variants)} variants"))
     if made.source_accuracy is not None:
@@ -209,12 +209,14 @@ def _mark(made: Pack, variant: Variant) -> str:
 
 def _told(made: Pack, variant: Variant) -> str:
     """A variant in a line: what it takes, with its engine, and what is lost."""
-    told = [variant.compression, f"{variant.bytes:,} bytes"]
-    if variant.brotli_bytes is not None:
-        told.append(f"{variant.brotli_bytes:,} with brotli")
+    own, wire = variant.own("bytes") or 0, variant.own("brotli_bytes")
+    told = [variant.compression, f"{own:,} bytes"]
+    if wire is not None:
+        told.append(f"{wire:,} with brotli")
     engine = made.engines.get(variant.target)
     if engine is not None and engine.bytes:
-        told.append(f"{variant.bytes + engine.bytes:,} with {engine.engine} ({engine.what})")
+        whole = own + engine.bytes if own == variant.bytes else variant.bytes  # a web artifact holds its engine
+        told.append(f"{whole:,} with {engine.engine} ({engine.what})")
     if variant.accuracy is not None:
         told.append(show.difference(variant.accuracy))
     return ", ".join(told)

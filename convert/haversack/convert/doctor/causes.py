@@ -7,7 +7,7 @@ healthy model with a wide channel is told nothing but its largest loss.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import onnx_ir as ir
@@ -26,15 +26,16 @@ MARGIN = 0.25
 
 def activation_causes(chart: Chart) -> list[Cause]:
     """Of every group of tensors that matters: the first cause that fits, the others as further signs."""
-    found = []
-    for look in chart.exam.groups:
-        if not chart.matters(look.harm):
-            continue
-        signs = [cause for rule in ACTIVATION_RULES if (cause := rule(chart, look)) is not None]
-        if signs:
-            also = tuple(f"{each.kind}: {each.evidence}" for each in signs[1:])
-            found.append(dataclasses.replace(signs[0], also=also))
-    return found
+    looks = [look for look in chart.exam.groups if chart.matters(look.harm)]
+    return [cause for look in looks if (cause := first_of(rule(chart, look) for rule in ACTIVATION_RULES)) is not None]
+
+
+def first_of(found: Iterable[Cause | None]) -> Cause | None:
+    """The first cause that fits, with the others as further signs."""
+    signs = [cause for cause in found if cause is not None]
+    if not signs:
+        return None
+    return dataclasses.replace(signs[0], also=tuple(f"{each.kind}: {each.evidence}" for each in signs[1:]))
 
 
 def wide_head(chart: Chart, look: GroupLook) -> Cause | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from haversack.convert.compress import operators
 from haversack.convert.diagnosis import Cause
-from haversack.convert.doctor.causes import reach_of, steps_of
+from haversack.convert.doctor.causes import first_of, reach_of, steps_of
 from haversack.convert.doctor.chart import Chart
 from haversack.convert.doctor.examine import LayerLook
 from haversack.convert.doctor.harm import UNLIKE, spread_of
@@ -29,15 +29,8 @@ INPUT = "outlier channel of the input"
 
 def weight_causes(chart: Chart) -> list[Cause]:
     """Likewise of every layer's weights."""
-    found = []
-    for look in chart.exam.layers:
-        if not chart.matters(look.weights):
-            continue
-        signs = [cause for rule in WEIGHT_RULES if (cause := rule(chart, look)) is not None]
-        if signs:
-            also = tuple(f"{each.kind}: {each.evidence}" for each in signs[1:])
-            found.append(dataclasses.replace(signs[0], also=also))
-    return found
+    looks = [look for look in chart.exam.layers if chart.matters(look.weights)]
+    return [cause for look in looks if (cause := first_of(rule(chart, look) for rule in WEIGHT_RULES)) is not None]
 
 
 def outlier_row(chart: Chart, look: LayerLook) -> Cause | None:

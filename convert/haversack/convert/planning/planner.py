@@ -36,7 +36,11 @@ OBJECTIVES: dict[str | None, tuple[str, ...]] = {
 }
 """The families that are searched for each objective. Few different integers run as fast as int8 does."""
 
-TARGETS: dict[str, tuple[str, ...]] = {"size": ("tflite", "onnx"), "wire": ("tflite", "onnx"), "weights": ("coreml",)}
+TARGETS: dict[str, tuple[str, ...]] = {
+    "size": ("tflite", "onnx"),
+    "wire": ("tflite", "onnx", "web"),
+    "weights": ("coreml",),
+}
 """The targets that each family's plans are made for."""
 
 APART = 1.1

@@ -115,7 +115,7 @@ def search(ground: Ground, family: Family, budget: Budget, progress: Progress, r
         try:
             plan = plan_within(ground.sensitivity, family, bound, ground.work.source.sha256)
         except InfeasibleError:  # even the finest candidates cost more
-            bound = _least(ground.sensitivity, family) * 1.000001
+            bound = _least(ground.sensitivity) * 1.000001
             if bound >= bad:
                 break
             plan = plan_within(ground.sensitivity, family, bound, ground.work.source.sha256)
@@ -206,9 +206,8 @@ def _room(sensitivity: Sensitivity, family: Family, name: str, plan: LayerPlan) 
     return room.wire if family.counts == "wire" else room.disk
 
 
-def _least(sensitivity: Sensitivity, family: Family) -> float:
+def _least(sensitivity: Sensitivity) -> float:
     """The least that all layers can cost together."""
-    del family
     return sum(
         min(sensitivity.cost(name, plan) for plan in rows if plan is not None)
         for name, rows in sensitivity.rows.items()

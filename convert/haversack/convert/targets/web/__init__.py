@@ -55,6 +55,10 @@ class WebTarget:
             found.append(Blocker(ENGINE, "engine", said, remedy))
         return [*found, *ORT.preflight(model, recipe, options, runtime=ENGINE)]
 
+    def precisions(self, node: ir.Node) -> tuple[str, ...]:
+        """The precisions that it can hold a layer of the float hub graph in: onnxruntime's."""
+        return ORT.precisions(node)
+
     def write(self, model: ir.Model, recipe: str, path: Path, options: Options) -> Written:
         """Write the folder `path`, or for `*.html` the folder `<stem>.web` beside it, which `complete` packs into one.
 
