@@ -204,7 +204,7 @@ def _layer(
 ) -> list[Row]:
     """Measure one layer: what it reads is computed once, what lies behind it once a candidate."""
     judged = judged_values(model)
-    part, taken = behind(model, [layer])
+    _, taken = behind(model, [layer])
     given = {value.name for value in model.graph.inputs}
     computed = [name for name in taken if name not in given]
     before = Evaluator(model, [*computed, *judged])
@@ -213,7 +213,6 @@ def _layer(
         {name: (feeds if name in given else known)[name] for name in taken}
         for feeds, known in zip(samples, held, strict=True)
     ]
-    del part
     reference = [_joined([known[name] for known in held]) for name in judged]
     rows = []
     for plan in plans:
