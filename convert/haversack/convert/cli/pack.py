@@ -236,8 +236,15 @@ def _key(variant: Variant) -> str:
 
 
 def _names(all_of_them: Sequence[Variant], these: Sequence[Variant]) -> str:
-    """Which variants a sentence is about, in few words."""
+    """Which variants a sentence is about, in few words: targets are left out where it is all that have them."""
     if len(these) == len(all_of_them):
         return "every variant"
-    targets = dict.fromkeys(variant.target for variant in these)
-    return "; ".join(f"{target} {', '.join(v.compression for v in these if v.target == target)}" for target in targets)
+    by_compressions: dict[tuple[str, ...], list[str]] = {}
+    for target in dict.fromkeys(variant.target for variant in these):
+        by_compressions.setdefault(tuple(v.compression for v in these if v.target == target), []).append(target)
+    told = []
+    for compressions, targets in by_compressions.items():
+        everywhere = all(v.target in targets for v in all_of_them if v.compression in compressions)
+        whose = "" if everywhere and len(targets) > 1 else ", ".join(targets) + " "
+        told.append(whose + ", ".join(compressions))
+    return "; ".join(told)
