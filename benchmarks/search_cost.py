@@ -29,7 +29,7 @@ from haversack.convert.planning.search import plan_within
 from haversack.convert.planning.sensitivity import measure
 from haversack.convert.work import Work
 
-SIZES = ((13, 16), (26, 16), (52, 16), (52, 32), (52, 64))
+SIZES = ((13, 16), (26, 16), (52, 16), (52, 32))
 """(layers, samples)."""
 
 
