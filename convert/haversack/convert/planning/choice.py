@@ -36,7 +36,10 @@ def fronts(variants: Sequence[Variant]) -> dict[str, tuple[str, ...]]:
 
 
 def best(variants: Sequence[Variant], budget: Budget, objective: str | None) -> dict[str, str]:
-    """By target, the variant within the budget that is best at the objective; a target without one is left out."""
+    """By target, the variant within the budget that is best at the objective; a target without one is left out.
+
+    Without an objective that is the smallest on disk, for a page the smallest download.
+    """
     found = {}
     for target in dict.fromkeys(variant.target for variant in variants):
         own = [each for each in variants if each.target == target and fits(each, budget)]
@@ -48,6 +51,8 @@ def best(variants: Sequence[Variant], budget: Budget, objective: str | None) -> 
 
 def _rank(variant: Variant, objective: str | None) -> float | None:
     size, wire, _, took = measures(variant)
+    if objective is None and variant.target == "web" and wire is not None:
+        return wire
     return {"wire": wire, "latency": took}.get(objective or "size", size)
 
 
