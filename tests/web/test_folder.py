@@ -21,6 +21,7 @@ from haversack.convert import convert, pack
 from haversack.convert.errors import UnsupportedError, UsageError
 from haversack.convert.names import single_file_output, target_of
 from haversack.convert.targets.web import icons
+from haversack.demo import table
 from haversack.runtimes import load, open_bundle
 from haversack.runtimes.engines.browser import vendored
 
@@ -186,6 +187,9 @@ def test_a_bundle_holds_the_folder(digits: Path, tmp_path: Path) -> None:
     assert [variant.latency is None for variant in made.variants] == [False, True]
     with open_bundle(path) as bundle:
         bundle.verify()
+        shown = {row.id: row.bytes for row in table.rows(bundle)}  # without the engine, as other targets are
+        assert shown == {f"{each.target}-{each.compression}": each.own("bytes") for each in made.variants}
+        assert shown["web-fp32"] < 200_000 < bundle.variant("web-fp32").file.bytes
         extracted = bundle.artifact("web-fp32", tmp_path)
     assert (extracted / "engine" / "ort-wasm-simd-threaded.wasm").stat().st_size == ENGINE.files[2].bytes
     with load(path, variant="web-fp32") as model:

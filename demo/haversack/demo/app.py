@@ -93,6 +93,8 @@ def show_variants(bundle: Bundle, rows: list[table.Row]) -> None:
     threads = {latency.threads for v in measured.variants.values() for latency in v.latencies}
     if threads:
         facts.append("latency is one call with one sample, " + ("1 thread" if threads == {1} else f"{threads} threads"))
+    if any(row.bytes < bundle.variant(row.id).file.bytes for row in rows):
+        facts.append("web sizes are without the engine in each folder")
     st.caption("; ".join(plain.markdown(fact) for fact in facts if fact))
     if any(row.emulated for row in rows):
         st.caption(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from haversack.convert.bundle_contents import described
 from haversack.runtimes.bundle import Bundle
 from haversack.runtimes.measurements import VariantMeasurements
 
@@ -21,7 +22,7 @@ class Row:
         id: The variant's id in the bundle.
         target: The target's name for people.
         compression: The recipe.
-        bytes: Size of the artifact.
+        bytes: Size of the artifact, of a web folder without the engine in it; so are the next two.
         gzip_bytes: Size of one gzip stream over it; None where the bundle does not say.
         brotli_bytes: Size of one brotli stream; None likewise.
         accuracy: Top-1 in percent; None without labels.
@@ -72,17 +73,16 @@ def rows(bundle: Bundle) -> list[Row]:
         measured = bundle.measurements.variants.get(variant.id) or VariantMeasurements()
         accuracy = measured.facts.get("accuracy")
         interval: Mapping[str, Any] = accuracy if isinstance(accuracy, Mapping) else {}
-        brotli_bytes = measured.facts.get("brotli_bytes")
-        gzip_bytes = measured.facts.get("gzip_bytes")
+        told = described(variant, measured)
         latency = measured.latencies[0] if measured.latencies and not variant.emulated else None
         found.append(
             Row(
                 id=variant.id,
                 target=TARGET_NAMES.get(variant.target, variant.target),
                 compression=variant.compression,
-                bytes=variant.file.bytes,
-                gzip_bytes=gzip_bytes if isinstance(gzip_bytes, int) else None,
-                brotli_bytes=brotli_bytes if isinstance(brotli_bytes, int) else None,
+                bytes=told.own("bytes") or variant.file.bytes,
+                gzip_bytes=told.own("gzip_bytes"),
+                brotli_bytes=told.own("brotli_bytes"),
                 accuracy=_percent(measured.accuracy),
                 low=_percent(interval.get("low")),
                 high=_percent(interval.get("high")),
