@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from haversack.convert.budget import Budget, duration, fits, judge, points
+from haversack.convert.budget import Budget, fits, judge, points
 from haversack.convert.outcome import Tried
 from haversack.convert.planning.front import front
 from haversack.convert.report import Variant
@@ -96,14 +97,26 @@ def _needed(target: str, variants: Sequence[Variant], budget: Budget) -> list[st
                 reached.append((own.value, variant.compression))
         if reached:
             value, compression = min(reached)
-            told.append(f"{target}: {option} {_amount(name, value)} would be enough ({compression})")
+            told.append(f"{target}: {option} {_amount(name, value, budget.device)} would be enough ({compression})")
     return told
 
 
-def _amount(name: str, value: float) -> str:
-    if name == "max_drop":
-        return f"{value:.2f}"
-    return duration(value) if name == "max_latency" else f"{value:,.0f}"
+def _amount(name: str, value: float, device: str | None) -> str:
+    """A limit that `value` keeps to, as the option reads it."""
+    if name == "max_latency":
+        told = f"{rounded_up(value):g}ms" if value >= 1 else f"{rounded_up(1e3 * value):g}us"
+        return told if device is None else f"{told}@{device}"
+    return f"{rounded_up(value):g}" if name == "max_drop" else f"{value:.0f}"
+
+
+def rounded_up(value: float) -> float:
+    """A number of three digits that is not below `value`; 0 of what is negative."""
+    if value <= 0:
+        return 0.0
+    digits = 2 - math.floor(math.log10(value))
+    step = 10.0**-digits
+    told = round(math.ceil(value / step) * step, digits)
+    return told if told >= value else round(told + step, digits)
 
 
 def _bought(tried: Sequence[Tried], budget: Budget) -> list[str]:
@@ -121,5 +134,5 @@ def _bought(tried: Sequence[Tried], budget: Budget) -> list[str]:
         next_ = beyond[0]
         if next_.bytes < within * (1 - WORTH_SAYING):
             saved = within - next_.bytes
-            told.append(f"{family}: a drop of {points(round(next_.drop, 2))} would save another {saved:,.0f} bytes")
+            told.append(f"{family}: a drop of {points(rounded_up(next_.drop))} would save another {saved:,.0f} bytes")
     return told
