@@ -20,7 +20,7 @@ import math
 import types
 import typing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from haversack.convert.deployment import Deployment
 from haversack.convert.described import Model, Package, Tensor
@@ -152,9 +152,20 @@ class Variant:
     brotli_bytes: int | None = None
     parts: tuple[Part, ...] = ()
 
+    @property
+    def holds_engine(self) -> bool:
+        """Whether the artifact's sizes count its engine too: a web folder's do."""
+        return any(part.name == "engine" for part in self.parts)
+
+    @overload
+    def own(self, kind: Literal["bytes"]) -> int: ...
+
+    @overload
+    def own(self, kind: Literal["gzip_bytes", "brotli_bytes"]) -> int | None: ...
+
     def own(self, kind: Literal["bytes", "gzip_bytes", "brotli_bytes"]) -> int | None:
         """A size without the engine's share: what an artifact of any other target has, and a budget is about."""
-        if not any(part.name == "engine" for part in self.parts):
+        if not self.holds_engine:
             size: int | None = getattr(self, kind)
             return size
         sizes = [getattr(part, kind) for part in self.parts if part.name != "engine"]

@@ -114,7 +114,7 @@ def choices(bundle: Bundle) -> Choices:
                 target=TARGET_NAMES.get(entry.target, entry.target),
                 compression=entry.compression,
                 planned="plan" in entry.recipe,
-                disk=variant.own("bytes") or variant.bytes,
+                disk=variant.own("bytes"),
                 wire=variant.own("brotli_bytes"),
                 took=latency,
                 gain=gain,

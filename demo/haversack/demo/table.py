@@ -80,7 +80,7 @@ def rows(bundle: Bundle) -> list[Row]:
                 id=variant.id,
                 target=TARGET_NAMES.get(variant.target, variant.target),
                 compression=variant.compression,
-                bytes=told.own("bytes") or variant.file.bytes,
+                bytes=told.own("bytes"),
                 gzip_bytes=told.own("gzip_bytes"),
                 brotli_bytes=told.own("brotli_bytes"),
                 accuracy=_percent(measured.accuracy),

@@ -170,7 +170,7 @@ def _print(made: Pack) -> None:
     for target, name in made.best.items() if made.budgets or made.tried else ():
         variant = next(v for v in made.variants if (v.target, v.compression) == (target, name))
         rows.append((f"best for {target}", _told(made, variant)))
-    if any(variant.own("bytes") != variant.bytes for variant in made.variants):
+    if any(variant.holds_engine for variant in made.variants):
         rows.append(("web", "sizes without the engine, which each web artifact holds beside its model and page"))
     if made.path:
         rows.append(("bundle", f"{made.path}, {made.bytes:,} bytes, {len(made.variants)} variants"))
@@ -209,13 +209,13 @@ def _mark(made: Pack, variant: Variant) -> str:
 
 def _told(made: Pack, variant: Variant) -> str:
     """A variant in a line: what it takes, with its engine, and what is lost."""
-    own, wire = variant.own("bytes") or 0, variant.own("brotli_bytes")
+    own, wire = variant.own("bytes"), variant.own("brotli_bytes")
     told = [variant.compression, f"{own:,} bytes"]
     if wire is not None:
         told.append(f"{wire:,} with brotli")
     engine = made.engines.get(variant.target)
     if engine is not None and engine.bytes:
-        whole = own + engine.bytes if own == variant.bytes else variant.bytes  # a web artifact holds its engine
+        whole = variant.bytes if variant.holds_engine else own + engine.bytes
         told.append(f"{whole:,} with {engine.engine} ({engine.what})")
     if variant.accuracy is not None:
         told.append(show.difference(variant.accuracy))

@@ -24,7 +24,7 @@ def measures(variant: Variant) -> tuple[float | None, ...]:
     agreement = variant.verification.agreement
     lost = variant.accuracy.drop if variant.accuracy is not None else None if agreement is None else 1 - agreement
     took = None if variant.latency is None else variant.latency.p50
-    return variant.bytes, variant.brotli_bytes, lost, took
+    return variant.own("bytes"), variant.own("brotli_bytes"), lost, took
 
 
 def fronts(variants: Sequence[Variant]) -> dict[str, tuple[str, ...]]:
