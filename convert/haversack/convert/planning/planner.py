@@ -169,17 +169,12 @@ class Planner:
                 good = min((each.room for each in rows if each.plan.name in made), default=None)
                 if bad is None or good is None or good < bad * APART:
                     continue
-                plan = search.plan_in_room(
-                    self._grounds[family].sensitivity, FAMILIES[family], (bad * good) ** 0.5, self.work.source.sha256
-                )
-                recipe = self._executed(family, plan, self._cost(family, plan))
+                costs = self._grounds[family].sensitivity
+                plan = search.plan_in_room(costs, FAMILIES[family], (bad * good) ** 0.5, self.work.source.sha256)
+                recipe = self._executed(family, plan, costs.total(plan.layers))
                 if recipe is not None:
                     found.append((recipe, (target,)))
         return found
-
-    def _cost(self, family: str, plan: Plan) -> float:
-        sensitivity = self._grounds[family].sensitivity
-        return sum(sensitivity.cost(name, layer) for name, layer in plan.layers.items())
 
     def _kept(self, variant: Variant) -> bool:
         if variant.accuracy is None or self.budget.max_drop is None:

@@ -222,7 +222,7 @@ def execute(ground: Ground, family: Family, plan: Plan, bound: float) -> Tried:
     measured = reference.measured(outputs)
     drop = _noise(reference, outputs) if measured is None else measured.drop
     room = sum(_room(ground.sensitivity, family, name, layer) for name, layer in plan.layers.items())
-    cost = sum(ground.sensitivity.cost(name, layer) for name, layer in plan.layers.items())
+    cost = ground.sensitivity.total(plan.layers)
     worst = math.inf if measured is None else measured.drop_bound
     return Tried(plan, bound, cost, room, drop, worst, measured)
 

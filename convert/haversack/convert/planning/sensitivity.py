@@ -80,6 +80,10 @@ class Sensitivity:
         rounding = rows[None].change.cost if plan.integer and None in rows else 0.0
         return rows[plan].change.cost + rounding
 
+    def total(self, layers: Mapping[str, LayerPlan]) -> float:
+        """What layers cost together: independent errors add up."""
+        return sum(self.cost(name, plan) for name, plan in layers.items())
+
 
 def measure(
     model: ir.Model,

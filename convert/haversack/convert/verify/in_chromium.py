@@ -46,7 +46,8 @@ def execute(folder: Path, native: Engine, feeds: Feeds) -> InBrowser | str:
             found = browser.run_many(feeds)
         except EngineError as error:
             try:
-                find_chromium()  # is it the folder, or does no Chromium start here at all?
+                # Is it the folder, or does no Chromium start here at all? One that is open already does not say.
+                find_chromium()
                 shared(ORT, threads=1)
             except EngineError as nothing:
                 return str(nothing)
