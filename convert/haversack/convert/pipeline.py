@@ -23,7 +23,6 @@ from haversack.convert.image_inputs import images_of
 from haversack.convert.measured import Verification
 from haversack.convert.names import default_output, target_of
 from haversack.convert.packed import Made
-from haversack.convert.portable import portable
 from haversack.convert.publish import check_output, private_folder, publish, size
 from haversack.convert.report import Conversion, Variant
 from haversack.convert.targets import Completes, Options, Proof, Target, Written, open_target
@@ -32,6 +31,7 @@ from haversack.convert.verify.contract import COMPRESSED, contract
 from haversack.convert.verify.edges import Edges
 from haversack.convert.verify.execute import Progress, Samples, silent
 from haversack.convert.verify.judge import Subject, judge, unverified
+from haversack.convert.verify.saturation import portable
 from haversack.convert.wire import brotli_size, gzip_size
 from haversack.convert.work import Data, Work
 from haversack.runtimes.digest import path_sha256

@@ -1,4 +1,4 @@
-"""Whether an int8 ONNX artifact computes the same on every CPU, said beside what was measured on this one."""
+"""What an int8 ONNX artifact computes on CPUs whose products saturate, beside what was measured on this one."""
 
 from __future__ import annotations
 
