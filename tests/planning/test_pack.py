@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnx.numpy_helper
 import pytest
 
 from haversack.convert import pack
@@ -136,3 +139,33 @@ def test_a_plan_in_the_bundle_says_what_its_layers_are_called_in_training(packed
     assert [layer.layer for layer in wire.layers] == list(planned_layers(work.sized))
     assert all(layer.trained and layer.weights for layer in wire.layers)
     assert wire.layers[0].trained in plans(packed.path, variant=wire.name, framework="torch").text
+
+
+@pytest.mark.parametrize("objective", ["wire", None])
+def test_a_large_model_is_weighed_where_the_wire_is_the_objective(objective: str | None, tmp_path: Path) -> None:
+    weights = np.tile(np.float32([0.5, -0.25]), (600, 1000))
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "large",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 600])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 2000])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10),
+        tmp_path / "large.onnx",
+    )
+    samples = tmp_path / "samples.npz"
+    np.savez(samples, x=np.random.default_rng(0).normal(size=(4, 600)).astype(np.float32))
+    made = pack(
+        tmp_path / "large.onnx",
+        to=["onnx"],
+        recipes=["fp32"],
+        evaluation=samples,
+        objective=objective,
+        output=tmp_path / "large.haversack",
+    )
+    (variant,) = made.variants
+    assert variant.bytes > 4 << 20
+    assert (variant.brotli_bytes is not None) == (objective == "wire")
+    assert made.best == {"onnx": "fp32"}

@@ -59,7 +59,7 @@ def compared(variants: Sequence[Variant]) -> tuple[Variant, ...]:
 
 
 def weighed(each: Made) -> Made:
-    """The same with its size over the wire, which a budget asks for however long it takes."""
+    """The same with its size over the wire, which a budget or an objective asks for however long it takes."""
     if each.variant.brotli_bytes is not None:
         return each
     wire = brotli_size(each.written.model, most=None)

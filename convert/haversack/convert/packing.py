@@ -215,7 +215,7 @@ def pack(
             with stages.timed("measuring latency"):
                 made = timed(made, samples)
         source_accuracy = _source_accuracy(work, samples)
-        if max_wire is not None:
+        if max_wire is not None or objective == "wire":
             made = [weighed(each) for each in made]
         budgets = {_key(each.variant): judge(each.variant, budget) for each in made} if budget else {}
         over = misses([each.variant for each in made], to, budget)

@@ -120,7 +120,7 @@ class Variant:
         gzip_bytes: The size of one gzip stream (level 9) over it (of a folder: over its files in sorted order; `web`:
             file by file, as it is sent); None of artifacts above 32 MiB, where it is not measured.
         brotli_bytes: The same as one brotli stream (quality 11), which web servers and app stores send; None of
-            artifacts above 4 MiB, unless a budget asks for it.
+            artifacts above 4 MiB, unless a budget or the objective asks for it.
         sha256: Of the file (of a folder: over sorted relative paths and bytes).
         verification: What executing it showed.
         accuracy: On labelled data; None without.

@@ -15,7 +15,7 @@ GZIP_BYTES = 1 << 25
 whoever sends so much compresses it otherwise."""
 
 BROTLI_BYTES = 1 << 22
-"""The same for brotli, unless a budget asks for it: quality 11 takes 2 to 5 CPU-seconds a MB, so 10 to 20 at most."""
+"""The same for brotli, unless it is asked for: quality 11 takes 2 to 5 CPU-seconds a MB, so 10 to 20 at most."""
 
 
 def gzip_size(path: Path) -> int | None:
