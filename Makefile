@@ -3,8 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 DIGITS := demo/haversack/demo/digits
 BUILD := build
-# Two processes, each a file of tests at a time; an engine's threads would only be in their way.
-PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q
+# Fast tests run in two processes, a file at a time. Slow ones do not: some count this machine's browsers, and one
+# process holds one Playwright.
+TWO := -n 2 --dist loadfile
 
 .PHONY: demo test fast lint docs lock vendor benchmark conformance quickstart shipped clean help
 
@@ -60,10 +62,10 @@ lint: .venv/test.stamp  ## Style and types.
 	$(BIN)/mypy
 
 fast: .venv/test.stamp  ## The tests that take seconds.
-	$(PYTEST) -m "not slow"
+	$(PYTEST) $(TWO) -m "not slow"
 
 test: .venv/test.stamp chromium vendor lint  ## Everything that CI runs: style, types, fast tests, then slow ones.
-	$(PYTEST) -m "not slow"
+	$(PYTEST) $(TWO) -m "not slow"
 	$(PYTEST) -m slow
 
 docs: .venv/test.stamp  ## Write the generated pages: operators and command-line help.
